@@ -324,6 +324,8 @@ typedef struct kvt_match_result {
     uint64_t restore_ns;       /* estimate from the live bandwidth of tiers and codec; 0 when nothing was measured yet */
     uint32_t chunks;
     uint32_t groups;           /* mask of groups present in every matched chunk */
+    uint64_t tokens_leading;   /* of these, the leading tokens whose chunks are all in RAM */
+    uint64_t restore_leading_ns; /* share of restore_ns for them; 0 when not measured */
 } kvt_match_result;
 
 /*
@@ -340,7 +342,8 @@ typedef struct kvt_plan_result {
 } kvt_plan_result;
 
 /* Restore or recompute: of a match, the prefix worth restoring when the caller computes compute_tokens_per_second.
- * Pure; needs no engine. KVT_INVALID if the rate is not positive or an argument is NULL. */
+ * Pure; needs no engine. KVT_INVALID if the rate is not positive, an argument is NULL, or the match is longer than the
+ * prompt. What was not measured counts as free: restore it and learn. */
 KVT_API kvt_status kvt_plan(const kvt_match_result *match, uint64_t token_count, double compute_tokens_per_second,
                             kvt_plan_result *out);
 
