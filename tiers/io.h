@@ -27,7 +27,8 @@ struct kvt_io_op {
     uint64_t bytes;
     void *memory;
     uint32_t priority;    /* 1: before ordinary operations */
-    kvt_status status;    /* out: OK, IO, NOSPACE; a read behind the end of the file is IO with system_error 0 */
+    kvt_status status;    /* out: OK, IO, NOSPACE; a read behind the end of the file is IO with system_error 0;
+                           * INVALID: misaligned, or no such file; nothing was done */
     int32_t system_error; /* out: errno or 0 */
     void (*done)(kvt_io_op *op);
     void *arg;
@@ -42,13 +43,14 @@ typedef struct kvt_io_config {
     uint64_t memory_bytes;
     kvt_log log;
     void *sim;               /* io_sim: the simulated disk (kvt_sim_disk *) */
+    uint32_t lock_wait_ms;   /* for KVT_IO_FILE_LOCK; 0: 5000 */
 } kvt_io_config;
 
 enum { /* kvt_io_open_file flags */
     KVT_IO_FILE_CREATE = 1u << 0,    /* create (0600) if missing */
     KVT_IO_FILE_READ_ONLY = 1u << 1,
     KVT_IO_FILE_BUFFERED = 1u << 2,  /* no direct I/O wanted (SUPER, checkpoints) */
-    KVT_IO_FILE_LOCK = 1u << 3       /* flock this very descriptor; KVT_BUSY after 5 s of trying */
+    KVT_IO_FILE_LOCK = 1u << 3       /* flock this very descriptor (shared if READ_ONLY); KVT_BUSY after lock_wait_ms */
 };
 typedef struct kvt_io_file_info {
     uint64_t bytes;       /* size */
@@ -57,12 +59,15 @@ typedef struct kvt_io_file_info {
 } kvt_io_file_info;
 
 /* An implementation: io_uring.c, io_pool.c, io_sim.c. Synchronous calls block; any thread. Paths are file names inside
- * `directory`, never with a slash; links are not followed; files are regular, owned by us, with one name. */
+ * `directory`, never with a slash; links are not followed; files are regular, owned by us, with one name, 0600: others
+ * are refused with KVT_EXISTS. */
 typedef struct kvt_io_ops {
     const char *name; /* "io_uring", "pool", "sim" */
+    /* The directory exists; KVT_IO: missing, or others can write to it. */
     kvt_status (*open)(const char *directory, bool read_only, const kvt_io_config *config, kvt_io **out);
     void (*close)(kvt_io *io); /* completes everything under way first */
     void (*submit)(kvt_io *io, kvt_io_op *list);
+    /* KVT_MISS: not there (and no CREATE, or read-only); KVT_BUSY: locked by another; KVT_EXISTS: see above. */
     kvt_status (*open_file)(kvt_io *io, const char *name, uint32_t flags, kvt_io_file *out, kvt_io_file_info *out_info);
     void (*close_file)(kvt_io *io, kvt_io_file file);
     kvt_status (*allocate)(kvt_io *io, kvt_io_file file, uint64_t bytes); /* preallocate; on failure as before */
@@ -87,7 +92,7 @@ extern const kvt_io_ops kvt_io_sim_ops;   /* only in tests */
 /* kvt_io_kind -> implementation that works here; AUTO falls back with one log line. KVT_UNSUPPORTED when forced. */
 kvt_status kvt_io_open(uint32_t kind, const char *directory, bool read_only, const kvt_io_config *config, kvt_io **out);
 
-/* Blocking helpers over submit. */
+/* Blocking helpers over submit. Never on an I/O thread. */
 kvt_status kvt_io_read_sync(kvt_io *io, kvt_io_file file, uint64_t offset, void *memory, uint64_t bytes);
 kvt_status kvt_io_write_sync(kvt_io *io, kvt_io_file file, uint64_t offset, const void *memory, uint64_t bytes);
 kvt_status kvt_io_sync(kvt_io *io, kvt_io_file file);
