@@ -147,6 +147,8 @@ struct kvt_tier {
 
 /* NULL: not built in. */
 const kvt_tier_ops *kvt_tier_ops_by_id(kvt_tier_id id);
+/* For tests: let a double stand in for a tier; NULL brings the real one back. Before any tier of that id is open. */
+void kvt_tier_ops_replace(kvt_tier_id id, const kvt_tier_ops *ops);
 /* Which lower tier a store directory holds, looking at file names only: KVT_OK and *out, KVT_MISS: none. */
 kvt_status kvt_tier_detect(const char *path, kvt_tier_id *out);
 
