@@ -39,7 +39,7 @@ uint64_t kvt_s3_bytes(const kvt_s3 *s3);
 uint32_t kvt_s3_count(const kvt_s3 *s3);
 
 /* Choose and take out the next victim for which may(arg, id) is true (NULL: any). Those refused are passed over: they go to
- * the young end of their queue. Each is asked at most twice. KVT_S3_NONE: there is none. */
+ * the young end of their queue. Each is asked at most KVT_S3_FREQUENCY_MAX + 2 times. KVT_S3_NONE: no id may go. */
 uint32_t kvt_s3_evict(kvt_s3 *s3, bool (*may)(void *arg, uint32_t id), void *arg);
 
 /* Ids from least to most valuable, at most capacity of them (the least valuable ones). Returns how many. */

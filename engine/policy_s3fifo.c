@@ -250,8 +250,28 @@ static queue_id next_queue(const kvt_s3 *s3, const uint64_t steps[QUEUE_COUNT])
     return main_can ? QUEUE_MAIN : QUEUE_NONE;
 }
 
-/* A step looks at the oldest blob of a queue and moves it on. A walk through the small queue sees each of its blobs once;
- * FREQUENCY_MAX + 1 walks through the main queue see each of its blobs with a counter of 0 once. More steps find nothing. */
+static uint32_t take_victim(kvt_s3 *s3, uint32_t id)
+{
+    node *n = &s3->nodes[id];
+    if (n->queue == QUEUE_SMALL + 1)
+        ghost_add(&s3->ghosts, n->key_hash, n->bytes);
+    queue_take(s3, id);
+    return id;
+}
+
+/* Those the rule prefers were all refused: whoever may go, least valuable first. */
+static uint32_t evict_any(kvt_s3 *s3, bool (*may)(void *arg, uint32_t id), void *arg)
+{
+    for (uint32_t frequency = 0; frequency <= KVT_S3_FREQUENCY_MAX; frequency++)
+        for (int q = QUEUE_SMALL; q < QUEUE_COUNT; q++)
+            for (uint32_t id = s3->queues[q].oldest; id != KVT_S3_NONE; id = s3->nodes[id].younger)
+                if (s3->nodes[id].frequency == frequency && may(arg, id))
+                    return take_victim(s3, id);
+    return KVT_S3_NONE;
+}
+
+/* A step looks at the oldest blob of a queue and moves it on. Without refusals one walk through the small queue and
+ * FREQUENCY_MAX + 1 through the main queue always find a victim; with refusals that is where the search changes its ways. */
 uint32_t kvt_s3_evict(kvt_s3 *s3, bool (*may)(void *arg, uint32_t id), void *arg)
 {
     const uint64_t walks = KVT_S3_FREQUENCY_MAX + 1;
@@ -260,20 +280,18 @@ uint32_t kvt_s3_evict(kvt_s3 *s3, bool (*may)(void *arg, uint32_t id), void *arg
         uint32_t id = s3->queues[from].oldest;
         node *n = &s3->nodes[id];
         steps[from]--;
+        if (n->frequency == 0 && (!may || may(arg, id)))
+            return take_victim(s3, id);
         queue_take(s3, id);
-        if (n->frequency > 0) {
-            n->frequency = from == QUEUE_SMALL ? 0 : n->frequency - 1;
-            steps[QUEUE_MAIN] += from == QUEUE_SMALL ? walks : 0;
-            queue_push(s3, QUEUE_MAIN, id);
-        } else if (may && !may(arg, id)) {
-            queue_push(s3, from, id);
-        } else {
-            if (from == QUEUE_SMALL)
-                ghost_add(&s3->ghosts, n->key_hash, n->bytes);
-            return id;
-        }
+        bool promoted = from == QUEUE_SMALL && n->frequency > 0;
+        if (promoted)
+            n->frequency = 0;
+        else if (n->frequency > 0)
+            n->frequency--;
+        steps[QUEUE_MAIN] += promoted ? walks : 0;
+        queue_push(s3, promoted ? QUEUE_MAIN : from, id);
     }
-    return KVT_S3_NONE;
+    return may ? evict_any(s3, may, arg) : KVT_S3_NONE;
 }
 
 size_t kvt_s3_order(const kvt_s3 *s3, uint32_t *ids, size_t capacity)
