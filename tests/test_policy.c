@@ -196,7 +196,7 @@ KVT_TEST(s3fifo, create_refuses_nonsense_and_survives_failing_memory)
 
 /* ----------------------------------------------------- S3-FIFO, against a model */
 
-enum { MODEL_IDS = 400, MODEL_GHOSTS = 4096 };
+enum { MODEL_IDS = 400, MODEL_GHOSTS = 16384 };
 
 typedef struct model {
     uint32_t small[MODEL_IDS], main[MODEL_IDS]; /* oldest first */
@@ -316,7 +316,7 @@ static void run_model(uint64_t capacity, uint64_t sizes, uint64_t *state)
     model *m = kvt_alloc(sizeof *m);
     m->capacity = capacity * BLOB;
     kvt_s3 *s3 = s3_of(MODEL_IDS, capacity);
-    for (int step = 0; step < 20000; step++) {
+    for (int step = 0; step < 60000; step++) {
         model_step(s3, m, sizes, state);
         uint32_t id = (uint32_t)(kvt_test_random(state) % MODEL_IDS);
         cr_assert_eq(kvt_s3_contains(s3, id), model_has(m, id));
