@@ -85,13 +85,15 @@ typedef struct kvt_strip_cursor {
 void kvt_strip_begin(kvt_strip_cursor *cursor, const kvt_job *job);
 bool kvt_strip_next(kvt_strip_cursor *cursor, kvt_strip *strip);
 
-/* How many pages from `at` on lie end to end on both sides (>= 1). */
+/* How many pages from `at` on lie end to end on both sides (>= 1). A hole merges with nothing: KVT_PAGE_NONE is the
+ * number before 0 and may be the number behind the last id. */
 static inline uint32_t kvt_strip_merge(const kvt_strip *strip, uint32_t at)
 {
-    uint32_t n = 1;
-    if (strip->merges)
-        while (at + n < strip->id_count && strip->ids[at + n] == strip->ids[at + n - 1] + 1)
-            n++;
+    uint32_t n = 1, id = strip->ids[at];
+    if (!strip->merges || id == KVT_PAGE_NONE)
+        return 1;
+    while (at + n < strip->id_count && strip->ids[at + n] == id + n && id + n != KVT_PAGE_NONE)
+        n++;
     return n;
 }
 
