@@ -25,7 +25,9 @@ void kvt_s3_destroy(kvt_s3 *s3);
 /* A blob is in RAM now. Into the small queue; into the main queue when key_hash was evicted from the small one lately. An id
  * that is there already is touched instead. */
 void kvt_s3_insert(kvt_s3 *s3, uint32_t id, uint64_t key_hash, uint64_t bytes);
-/* Used again: once per request for each chunk of a chain, last chunk first. An id that is not there is ignored. */
+/* Used again: once per request for each chunk it found in RAM, last chunk first, and not for those it brought there itself
+ * (a blob nobody came back for must be untouched when it reaches the end of the small queue). An id that is not there is
+ * ignored. */
 void kvt_s3_touch(kvt_s3 *s3, uint32_t id);
 /* Gone for another reason than eviction: leaves no ghost. An id that is not there is ignored. */
 void kvt_s3_remove(kvt_s3 *s3, uint32_t id);
@@ -61,7 +63,7 @@ int64_t kvt_admission_tokens(kvt_admission *admission, uint64_t now_ns);
 void kvt_admission_set_tokens(kvt_admission *admission, int64_t tokens, uint64_t now_ns);
 
 /* May a blob leaving RAM be written down? Spends the bytes when true. hits: touches while in RAM. Remembers key_hash either
- * way. write_through skips the filter but not the limit of debt. */
+ * way, so ask once for each departure: a second question about the same one is answered as "seen before". write_through skips the filter but not the limit of debt. */
 bool kvt_admission_admit(kvt_admission *admission, uint64_t key_hash, uint64_t bytes, uint32_t hits, bool write_through,
                          uint64_t now_ns);
 /* The write failed: give its bytes back. */
