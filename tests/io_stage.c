@@ -10,6 +10,7 @@ static const struct {
     const kvt_io_ops *ops;
 } stages[] = {
     {"pool", &kvt_io_pool_ops},
+    {"sim", &kvt_io_sim_ops},
 };
 
 static void map_memory(io_stage *stage)
@@ -23,8 +24,12 @@ static void map_memory(io_stage *stage)
 static bool set_up(io_stage *stage, const kvt_io_ops *ops)
 {
     map_memory(stage);
-    stage->directory = kvt_test_tmpdir();
-    kvt_io_config config = {.memory = stage->memory, .memory_bytes = IO_STAGE_MEMORY_BYTES, .lock_wait_ms = 50};
+    if (ops == &kvt_io_sim_ops)
+        stage->disk = kvt_sim_create(1);
+    else
+        stage->directory = kvt_test_tmpdir();
+    kvt_io_config config = {
+        .memory = stage->memory, .memory_bytes = IO_STAGE_MEMORY_BYTES, .lock_wait_ms = 50, .sim = stage->disk};
     kvt_status status = ops->open(stage->directory, false, &config, &stage->io);
     if (status == KVT_UNSUPPORTED) {
         fprintf(stderr, "skipped: %s: %s\n", stage->name, kvt_last_error());
@@ -40,6 +45,7 @@ static void tear_down(io_stage *stage)
 {
     if (stage->io != NULL)
         stage->io->ops->close(stage->io);
+    kvt_sim_destroy(stage->disk);
     if (stage->directory != NULL)
         kvt_test_rmtree(stage->directory);
     kvt_free(stage->directory);

@@ -7,6 +7,7 @@
 
 #include "tests/support.h"
 #include "tiers/io.h"
+#include "tiers/io_sim.h"
 
 enum { IO_STAGE_MEMORY_BYTES = 24 << 20 };
 
@@ -15,8 +16,9 @@ typedef struct io_stage {
     kvt_io *io;       /* NULL: the test has closed it */
     kvt_io_file file; /* "data.0", empty, direct where possible */
     kvt_io_file_info info;
-    char *directory; /* NULL: there is none (simulator) */
-    uint8_t *memory; /* IO_STAGE_MEMORY_BYTES each; the first is registered */
+    char *directory;    /* NULL: the simulator needs none */
+    kvt_sim_disk *disk; /* NULL: it is a real one */
+    uint8_t *memory;    /* IO_STAGE_MEMORY_BYTES each; the first is registered */
     uint8_t *other;
 } io_stage;
 
