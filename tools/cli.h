@@ -60,9 +60,9 @@ typedef struct cli_option {
     const char *text;  /* one sentence without a full stop; says the default */
     size_t offset;     /* of the field in the command's args */
     cli_kind kind;
-    char letter;       /* 0: none */
-    const char *env;   /* environment variable that stands in for the flag, or NULL */
-    double min, max;   /* of SIZE, COUNT and REAL, inclusive; both 0: any (REAL: finite and >= 0) */
+    char letter;     /* 0: none */
+    const char *env; /* environment variable that stands in for the flag, or NULL */
+    double min, max; /* of SIZE, COUNT and REAL, inclusive; both 0: any (REAL: finite and >= 0) */
 } cli_option;
 
 typedef struct cli_option_set {
@@ -86,8 +86,14 @@ const char *cli_suggest(const char *word, const char *const *candidates, size_t 
 
 /* ------------------------------------------------------------------ commands */
 
-typedef enum cli_format { CLI_FORMAT_TABLE, CLI_FORMAT_WIDE, CLI_FORMAT_JSON, CLI_FORMAT_JSONL, CLI_FORMAT_CSV,
-                          CLI_FORMAT_TSV } cli_format;
+typedef enum cli_format {
+    CLI_FORMAT_TABLE,
+    CLI_FORMAT_WIDE,
+    CLI_FORMAT_JSON,
+    CLI_FORMAT_JSONL,
+    CLI_FORMAT_CSV,
+    CLI_FORMAT_TSV
+} cli_format;
 
 /* The flags every command knows. */
 typedef struct cli_globals {
@@ -117,7 +123,7 @@ struct cli_command {
     const char *examples;    /* one a line: "kvtier ls --limit 10 # what it does"; NULL: none */
     const cli_option *options;
     size_t option_count;
-    size_t args_bytes;       /* of the struct the options fill; 0 without options */
+    size_t args_bytes; /* of the struct the options fill; 0 without options */
     uint32_t operands_min, operands_max;
     int (*run)(const cli_context *context, const void *args); /* an exit code */
 };
@@ -146,7 +152,7 @@ typedef struct cli_column {
     const char *key;   /* name in JSON and CSV: snake_case, the unit in the name */
     const char *title; /* heading of the table */
     cli_unit unit;
-    bool wide;         /* not in a plain table */
+    bool wide; /* not in a plain table */
 } cli_column;
 
 /*
@@ -156,7 +162,7 @@ typedef struct cli_column {
  */
 typedef struct cli_report cli_report;
 cli_report *cli_report_open(const cli_context *context, const char *schema); /* never NULL */
-int cli_report_close(cli_report *report);                                     /* CLI_OK or CLI_FAILURE, told */
+int cli_report_close(cli_report *report);                                    /* CLI_OK or CLI_FAILURE, told */
 void cli_report_text(cli_report *report, const char *key, const char *label, const char *value);
 void cli_report_u64(cli_report *report, const char *key, const char *label, cli_unit unit, uint64_t value);
 void cli_report_real(cli_report *report, const char *key, const char *label, cli_unit unit, double value);

@@ -17,8 +17,8 @@ typedef struct kvt_progress {
     uint64_t started_ns;
     uint64_t drawn_ns; /* when the last line was drawn */
     uint64_t drawn_percent;
-    uint32_t columns;  /* of the terminal; 0: not a terminal */
-    bool bytes;        /* done and total are bytes, else items */
+    uint32_t columns; /* of the terminal; 0: not a terminal */
+    bool bytes;       /* done and total are bytes, else items */
     bool silent;
     bool drawn;
     uint64_t (*now_ns)(void); /* replaced by tests */
