@@ -36,11 +36,11 @@ static uint64_t total_tokens(const kvt_prompts *prompts)
     return prompts->count == 0 ? 0 : prompts->ends[prompts->count - 1];
 }
 
-/* Room for one more prompt of `count` tokens; *out points at them. */
+/* Room for one more prompt of `count` tokens, which may be none; *out points at them. */
 static kvt_status make_room(kvt_prompts *prompts, uint64_t count, uint32_t **out)
 {
     uint64_t used = total_tokens(prompts);
-    uint32_t *tokens = grown(prompts->tokens, used, used + count, sizeof *tokens);
+    uint32_t *tokens = grown(prompts->tokens, used, used + count + 1, sizeof *tokens);
     if (tokens != NULL)
         prompts->tokens = tokens;
     uint64_t *ends = grown(prompts->ends, prompts->count, prompts->count + 1, sizeof *ends);
