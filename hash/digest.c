@@ -45,13 +45,16 @@ void kvt_frame_digests(const void *payload, uint64_t bytes, uint64_t *digests)
 
 kvt_hash128 kvt_payload_hash(const uint64_t *digests, uint32_t count)
 {
-    /* Streamed word by word, since the digests lie in the machine's order: 64 words at most, once per payload. */
+    /* Streamed, since the digests lie in the machine's order; one round for a payload within KVT_BLOB_BYTES_MAX. */
+    enum { WORDS = KVT_BLOB_BYTES_MAX / KVT_FRAME_BYTES };
     XXH3_state_t state;
     XXH3_128bits_reset(&state);
-    for (uint32_t i = 0; i < count; i++) {
-        uint8_t bytes[8];
-        kvt_store_le64(bytes, digests[i]);
-        XXH3_128bits_update(&state, bytes, sizeof bytes);
+    for (uint32_t done = 0; done < count;) {
+        uint8_t bytes[8 * WORDS];
+        uint32_t words = 0;
+        for (; words < WORDS && done < count; words++, done++)
+            kvt_store_le64(bytes + 8 * words, digests[done]);
+        XXH3_128bits_update(&state, bytes, 8 * words);
     }
     kvt_hash128 out;
     hash128_to_bytes(XXH3_128bits_digest(&state), out.bytes);

@@ -9,8 +9,7 @@
 #include "hash/hash.h"
 
 enum {
-    KVT_FINGERPRINT_SECRET_BYTES = 192, /* XXH3's default secret size */
-    KVT_TOKENS_AT_ONCE = 1024           /* tokens turned into bytes on the stack; longer runs go through in pieces */
+    KVT_FINGERPRINT_SECRET_BYTES = 192 /* XXH3's default secret size */
 };
 #define KVT_FINGERPRINT_SEED UINT64_C(0x6b76742d746f6b73) /* "kvt-toks" read as a big-endian number */
 
