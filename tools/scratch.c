@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Scratch directories, and the name of the file system below them (the longest mount point that holds the path).
+ */
+#include "tools/scratch.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <mntent.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { OPEN_FILES = 16 };
+
+kvt_status kvt_scratch_open(const char *given, const char *name, kvt_scratch *out)
+{
+    int length = given != NULL ? snprintf(out->path, sizeof out->path, "%s", given)
+                               : snprintf(out->path, sizeof out->path, "%s-XXXXXX", name);
+    out->remove = false;
+    if (length < 0 || (size_t)length >= sizeof out->path)
+        return kvt_fail(KVT_INVALID, "the path of the store is too long");
+    if (given != NULL)
+        return KVT_OK;
+    if (mkdtemp(out->path) == NULL)
+        return kvt_fail(kvt_status_of_errno(errno),
+                        "no directory can be made here: %s; go to a writable disk, or name one with --store",
+                        strerror(errno));
+    out->remove = true;
+    return KVT_OK;
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk)
+{
+    (void)info, (void)type, (void)walk;
+    return remove(path);
+}
+
+void kvt_scratch_remove(const char *path) { nftw(path, remove_one, OPEN_FILES, FTW_DEPTH | FTW_PHYS); }
+
+void kvt_scratch_close(kvt_scratch *scratch)
+{
+    if (scratch->remove)
+        kvt_scratch_remove(scratch->path);
+    scratch->remove = false;
+}
+
+/* Does the mount point hold the path? Its length, else -1. */
+static int holds(const char *mount, const char *path)
+{
+    size_t length = strlen(mount);
+    if (strncmp(mount, path, length) != 0)
+        return -1;
+    bool whole = length == 1 || path[length] == '/' || path[length] == '\0';
+    return whole ? (int)length : -1;
+}
+
+void kvt_scratch_filesystem(const char *path, char *text, size_t bytes)
+{
+    snprintf(text, bytes, "unknown");
+    char *absolute = realpath(path, NULL);
+    FILE *mounts = setmntent("/proc/self/mounts", "re");
+    int best = -1;
+    for (struct mntent *mount; absolute != NULL && mounts != NULL && (mount = getmntent(mounts)) != NULL;) {
+        int length = holds(mount->mnt_dir, absolute);
+        if (length < best || length < 0)
+            continue;
+        best = length;
+        snprintf(text, bytes, "%s on %s", mount->mnt_type, mount->mnt_fsname);
+    }
+    if (mounts != NULL)
+        endmntent(mounts);
+    free(absolute); /* realpath's own */
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A store directory of a measuring command: the one it was given, which stays, or a fresh one that is removed.
+ */
+#ifndef KVT_SCRATCH_H
+#define KVT_SCRATCH_H
+
+#include "engine/base/base.h"
+
+enum { KVT_SCRATCH_PATH = 4096 };
+typedef struct kvt_scratch {
+    char path[KVT_SCRATCH_PATH];
+    bool remove;
+} kvt_scratch;
+
+/* `given` may be NULL: a new directory in the current one, called <name>-XXXXXX. */
+kvt_status kvt_scratch_open(const char *given, const char *name, kvt_scratch *out);
+/* Remove it, if it was made by open. */
+void kvt_scratch_close(kvt_scratch *scratch);
+/* Remove a directory with all that is in it; links are not followed. */
+void kvt_scratch_remove(const char *path);
+
+/* "ext4 on /dev/vda", "tmpfs", ...: the file system that `path` lies on, for reports. */
+void kvt_scratch_filesystem(const char *path, char *text, size_t bytes);
+
+#endif
