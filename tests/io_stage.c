@@ -9,6 +9,9 @@ static const struct {
     const char *name;
     const kvt_io_ops *ops;
 } stages[] = {
+#if KVT_HAVE_URING
+    {"io_uring", &kvt_io_uring_ops},
+#endif
     {"pool", &kvt_io_pool_ops},
     {"sim", &kvt_io_sim_ops},
 };

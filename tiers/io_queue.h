@@ -91,4 +91,7 @@ kvt_io_op *kvt_io_queue_take_finished(kvt_io_queue *queue);
 /* Call done of each. Without any lock. */
 void kvt_io_deliver(kvt_io_op *list);
 
+/* Submit one operation and wait until it is done, taking over `done` and `arg` (io_table.c). */
+void kvt_io_run(kvt_io *io, kvt_io_op *op, void (*submit)(kvt_io *io, kvt_io_op *list));
+
 #endif

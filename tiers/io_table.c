@@ -3,6 +3,7 @@
  * Which I/O implementation serves a directory, what they share in starting threads, and the calls that wait.
  */
 #include "tiers/io_files.h"
+#include "tiers/io_queue.h"
 
 #include <signal.h>
 
@@ -86,21 +87,26 @@ static void wake(kvt_io_op *op)
     pthread_mutex_unlock(&w->lock);
 }
 
-static kvt_status run_op(kvt_io *io, kvt_io_op *op)
+void kvt_io_run(kvt_io *io, kvt_io_op *op, void (*submit)(kvt_io *io, kvt_io_op *list))
 {
-    static const char *const verbs[] = {"read", "write", "sync"};
     waiter w = {.done = false};
     pthread_mutex_init(&w.lock, NULL);
     pthread_cond_init(&w.changed, NULL);
     op->done = wake;
     op->arg = &w;
-    io->ops->submit(io, op);
+    submit(io, op);
     pthread_mutex_lock(&w.lock);
     while (!w.done)
         pthread_cond_wait(&w.changed, &w.lock);
     pthread_mutex_unlock(&w.lock);
     pthread_cond_destroy(&w.changed);
     pthread_mutex_destroy(&w.lock);
+}
+
+static kvt_status run_op(kvt_io *io, kvt_io_op *op)
+{
+    static const char *const verbs[] = {"read", "write", "sync"};
+    kvt_io_run(io, op, io->ops->submit);
     if (op->status == KVT_OK)
         return KVT_OK;
     char text[128];
