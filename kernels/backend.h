@@ -63,6 +63,11 @@ typedef struct kvt_backend_ops {
 extern const kvt_backend_ops kvt_backend_portable;
 extern const kvt_backend_ops kvt_backend_cpu;
 
+/* The cpu backend's move with given inner loops, whatever the size (tests; kvt_backend_cpu chooses by size). */
+struct kvt_cpu_copy;
+void kvt_cpu_move(const struct kvt_cpu_copy *copy, const kvt_layout *layout, kvt_direction direction,
+                  const kvt_move *moves, size_t count);
+
 /* Open a backend that is not in the table (tests; a vendor's operators). */
 kvt_status kvt_backend_open_ops(const kvt_backend_ops *ops, const kvt_log *log, kvt_backend **out);
 

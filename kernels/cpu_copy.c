@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cpu backend's inner loops without instruction sets: the C library's memcpy.
+ * The cpu backend's inner loops without instruction sets: the C library's memcpy, through the caches.
  */
 #include "kernels/cpu_copy.h"
 
 #include <string.h>
 
-static void plain_stream(uint8_t *to, const uint8_t *from, size_t bytes) { memcpy(to, from, bytes); }
-
-static void plain_box(uint8_t *to, const uint8_t *from, const kvt_cpu_box *box)
+static void plain_run(uint8_t *to, const uint8_t *from, size_t bytes, const uint8_t *next)
 {
+    (void)next;
+    memcpy(to, from, bytes);
+}
+
+static void plain_box(uint8_t *to, const uint8_t *from, const kvt_cpu_box *box, const uint8_t *next)
+{
+    (void)next;
     for (uint32_t o = 0; o < box->count[1]; o++)
         for (uint32_t i = 0; i < box->count[0]; i++)
             memcpy(to + o * box->to_step[1] + i * box->to_step[0], from + o * box->from_step[1] + i * box->from_step[0],
@@ -18,4 +23,4 @@ static void plain_box(uint8_t *to, const uint8_t *from, const kvt_cpu_box *box)
 
 static void plain_fence(void) {}
 
-const kvt_cpu_copy kvt_cpu_copy_plain = {"memcpy", plain_stream, plain_box, plain_fence};
+const kvt_cpu_copy kvt_cpu_copy_plain = {"memcpy", plain_run, plain_box, plain_fence};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cpu backend: the planner's strips, walked page by page with the widest copies this processor has. Neighbouring
- * pages become one copy. It keeps no state but the choice of inner loops, allocates nothing and starts no thread: the
+ * The cpu backend: the planner's strips, walked page by page with the best copies this processor has. Neighbouring
+ * pages become one copy, inner loops run in the order in which the source lies, and a large call streams its stores
+ * past the caches. It keeps no state but the choice of inner loops, allocates nothing and starts no thread: the
  * engine's workers call it side by side.
  */
 #include "kernels/backend.h"
@@ -10,42 +11,75 @@
 
 #include <stdio.h>
 
-/* The strip's inner dimensions as a box, seen from the direction. */
+/* From here on a call streams: what is smaller may well be read again from the caches. About a core's L2. */
+#define STREAM_BYTES_MIN (UINT64_C(1) << 20)
+
+static int64_t magnitude(int64_t step) { return step < 0 ? -step : step; }
+
+/* The strip's inner dimensions as a box, seen from the direction, the one that advances least in the source innermost:
+ * scattered streamed stores cost little, scattered loads a lot. */
 static kvt_cpu_box strip_box(const kvt_strip *strip, kvt_direction direction)
 {
     kvt_cpu_box box = {.run = strip->run, .count = {1, 1}};
     for (uint32_t d = 0; d < strip->inner_count; d++) {
         const kvt_job_dim *dim = &strip->inner[d];
-        box.count[d] = dim->extent;
-        box.to_step[d] = direction == KVT_GATHER ? dim->blob_stride : dim->page_stride;
-        box.from_step[d] = direction == KVT_GATHER ? dim->page_stride : dim->blob_stride;
+        int64_t from_step = direction == KVT_GATHER ? dim->page_stride : dim->blob_stride;
+        uint32_t at = d;
+        if (d == 1 && magnitude(from_step) < magnitude(box.from_step[0])) {
+            box.count[1] = box.count[0];
+            box.to_step[1] = box.to_step[0];
+            box.from_step[1] = box.from_step[0];
+            at = 0;
+        }
+        box.count[at] = dim->extent;
+        box.to_step[at] = direction == KVT_GATHER ? dim->blob_stride : dim->page_stride;
+        box.from_step[at] = from_step;
     }
     return box;
+}
+
+static uint8_t *page_at(const kvt_strip *strip, uint32_t at)
+{
+    return strip->page + strip->ids[at] * strip->page_stride;
+}
+
+/* Where a gather will read soon: the processor cannot foresee a jump to another page. */
+static const uint8_t *read_next(const kvt_strip *strip, uint32_t at, kvt_direction direction)
+{
+    if (direction == KVT_SCATTER || at >= strip->id_count || strip->ids[at] == KVT_PAGE_NONE)
+        return NULL;
+    return page_at(strip, at);
 }
 
 static void move_strip(const kvt_cpu_copy *copy, const kvt_strip *strip, kvt_direction direction)
 {
     const kvt_cpu_box box = strip_box(strip, direction);
+    uint32_t ahead = strip->run < KVT_CPU_AHEAD ? (uint32_t)(KVT_CPU_AHEAD / strip->run) : 1;
     for (uint32_t at = 0, n; at < strip->id_count; at += n) {
         n = kvt_strip_merge(strip, at);
         if (strip->ids[at] == KVT_PAGE_NONE)
             continue;
-        uint8_t *page = strip->page + strip->ids[at] * strip->page_stride;
-        uint8_t *blob = strip->blob + at * strip->blob_stride;
+        uint8_t *page = page_at(strip, at), *blob = strip->blob + at * strip->blob_stride;
         uint8_t *to = direction == KVT_GATHER ? blob : page;
         const uint8_t *from = direction == KVT_GATHER ? page : blob;
         if (strip->inner_count == 0)
-            copy->stream(to, from, strip->run * n);
+            copy->run(to, from, strip->run * n, read_next(strip, at + n - 1 + ahead, direction));
         else
-            copy->stream_box(to, from, &box);
+            copy->box(to, from, &box, read_next(strip, at + 1, direction));
     }
 }
 
-static kvt_status fast_move(void *context, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
-                            size_t count, void *stream, kvt_fence *fence)
+static uint64_t total_bytes(const kvt_layout *layout, const kvt_move *moves, size_t count)
 {
-    (void)stream;
-    const kvt_cpu_copy *copy = context;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += layout->groups[moves[i].group].layer_token_bytes * moves[i].token_count * moves[i].layer_count;
+    return bytes;
+}
+
+void kvt_cpu_move(const kvt_cpu_copy *copy, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
+                  size_t count)
+{
     kvt_job_plan plan;
     kvt_job job;
     kvt_job_plan_begin(&plan, layout, direction, moves, count);
@@ -57,6 +91,14 @@ static kvt_status fast_move(void *context, const kvt_layout *layout, kvt_directi
             move_strip(copy, &strip, direction);
     }
     copy->fence();
+}
+
+static kvt_status fast_move(void *context, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
+                            size_t count, void *stream, kvt_fence *fence)
+{
+    (void)stream;
+    bool large = total_bytes(layout, moves, count) >= STREAM_BYTES_MIN;
+    kvt_cpu_move(large ? context : &kvt_cpu_copy_plain, layout, direction, moves, count);
     fence->impl = NULL;
     return KVT_OK;
 }
@@ -70,7 +112,7 @@ static uint32_t fast_score(char *why, size_t why_bytes)
 static kvt_status fast_open(const kvt_log *log, void **out)
 {
     (void)log;
-    *out = (void *)kvt_cpu_copy_pick(); /* a const table; only ever read */
+    *out = (void *)(uintptr_t)kvt_cpu_copy_pick(); /* a const table; only ever read */
     return KVT_OK;
 }
 

@@ -7,6 +7,8 @@
 #include "tests/support.h"
 
 #include "kernels/backend.h"
+#include "kernels/cpu_copy.h"
+#include "kernels/layout_int.h"
 
 #include <malloc.h>
 #include <stdio.h>
@@ -39,5 +41,25 @@ static void run_backend(const char *name)
 }
 
 KVT_TEST(kernels, the_portable_backend_moves_every_case_exactly) { run_backend("portable"); }
+
+static kvt_status move_with_table(void *arg, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
+                                  size_t count)
+{
+    KVT_TRY(kvt_moves_check(layout, moves, count));
+    kvt_cpu_move(arg, layout, direction, moves, count);
+    return KVT_OK;
+}
+
+/* Cases are small, and the backend streams only large calls: here every case meets the inner loops of each set. */
+KVT_TEST(kernels, every_instruction_set_moves_every_case_exactly)
+{
+    static const uint32_t hidden[] = {0, KVT_CPU_AVX512, KVT_CPU_AVX512 | KVT_CPU_AVX2};
+    for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) {
+        kvt_cpu_mask(hidden[i]);
+        const kvt_cpu_copy *copy = kvt_cpu_copy_pick();
+        run_all(&(kvt_case_subject){.move = move_with_table, .arg = (void *)(uintptr_t)copy}, copy->name);
+    }
+    kvt_cpu_mask(0);
+}
 
 KVT_TEST(kernels, the_cpu_backend_moves_every_case_exactly) { run_backend("cpu"); }
