@@ -329,7 +329,7 @@ typedef struct kvt_match_result {
 } kvt_match_result;
 
 /*
- * How much of a prompt is held. No I/O, no side effect on what is held (the chain is touched, so it leaves last).
+ * How much of a prompt is held. No I/O and no side effect: what leaves RAM or disk next is decided by loads and saves.
  * Returns KVT_OK, also when nothing is held; KVT_INVALID.
  */
 KVT_API kvt_status kvt_match(kvt_space *space, const uint32_t *tokens, uint64_t token_count, kvt_match_result *out);

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How much of a prompt is held: keys of a batch of chunks, then their index entries, whose memory was asked for while the keys
+ * were hashed. No I/O, no allocation.
+ */
+#include "engine/space.h"
+
+#include <inttypes.h>
+
+enum { BATCH = 32 };
+
+typedef struct walk {
+    kvt_space *space;
+    kvt_match_result result;
+    bool ended;
+} walk;
+
+static void add_chunk(walk *w, const kvt_entry *entry)
+{
+    kvt_match_result *result = &w->result;
+    uint32_t groups = entry->flags >> KVT_RECORD_GROUPS_SHIFT & 0xff;
+    result->groups = result->chunks == 0 ? groups : result->groups & groups;
+    result->chunks++;
+    result->tokens += w->space->chunk_tokens;
+    if (atomic_load_explicit(&entry->host, memory_order_relaxed) == KVT_HOST_PRESENT) {
+        result->tokens_host += w->space->chunk_tokens;
+        result->bytes_host += entry->stored_bytes;
+    } else {
+        result->tokens_lower += w->space->chunk_tokens;
+        result->bytes_lower += entry->stored_bytes;
+    }
+}
+
+static bool is_held(const kvt_entry *entry, uint64_t token_fp)
+{
+    if (entry == NULL || (entry->flags & KVT_RECORD_TOKENS) == 0 || entry->token_fp != token_fp)
+        return false;
+    return atomic_load_explicit(&entry->host, memory_order_relaxed) == KVT_HOST_PRESENT ||
+           atomic_load_explicit(&entry->lower, memory_order_relaxed) == KVT_LOWER_PRESENT;
+}
+
+static void look_up(walk *w, const kvt_key *keys, const uint64_t *fingerprints, uint32_t count)
+{
+    kvt_index *index = w->space->engine->index;
+    for (uint32_t i = 0; i < count && !w->ended; i++) {
+        kvt_entry *entry = kvt_index_lock(index, w->space->slot, &keys[i]);
+        if (is_held(entry, fingerprints[i]))
+            add_chunk(w, entry);
+        else
+            w->ended = true;
+        kvt_index_unlock(index, w->space->slot, &keys[i]);
+    }
+}
+
+/* Bandwidth as it was so far, in bytes per second; 0 when nothing was measured. */
+static double rate(uint64_t bytes, uint64_t ns) { return ns == 0 ? 0.0 : (double)bytes * 1e9 / (double)ns; }
+
+static uint64_t estimate_ns(kvt_engine *engine, const kvt_match_result *result)
+{
+    kvt_counters *counters = &engine->counters;
+    double scatter = rate(atomic_load(&counters->scatter_bytes), atomic_load(&counters->scatter_ns));
+    double below = 0.0;
+    if (engine->lower != NULL && result->bytes_lower != 0) {
+        kvt_tier_stats stats;
+        kvt_tier_get_stats(engine->lower, &stats);
+        below = rate(stats.read_bytes, stats.read_ns);
+        if (below == 0.0)
+            return 0;
+    }
+    double seconds = result->bytes_lower != 0 ? (double)result->bytes_lower / below : 0.0;
+    if (scatter == 0.0)
+        return 0;
+    seconds += (double)(result->bytes_host + result->bytes_lower) / scatter;
+    return (uint64_t)(seconds * 1e9);
+}
+
+kvt_status kvt_match(kvt_space *space, const uint32_t *tokens, uint64_t token_count, kvt_match_result *out)
+{
+    if (space == NULL || out == NULL || (tokens == NULL && token_count != 0))
+        return kvt_fail(KVT_INVALID, "space, tokens or out is NULL");
+    KVT_TRY(kvt_engine_enter(space->engine));
+    if (space->chunk_tokens == 0)
+        return kvt_fail(KVT_INVALID, "this space holds opaque blobs; ask kvt_exists");
+    walk w = {.space = space};
+    kvt_key keys[BATCH], parent = space->id;
+    uint64_t fingerprints[BATCH];
+    uint64_t chunks = token_count / space->chunk_tokens;
+    for (uint64_t done = 0; done < chunks && !w.ended;) {
+        uint32_t count = (uint32_t)kvt_min_u64(BATCH, chunks - done);
+        const uint32_t *at = tokens + done * space->chunk_tokens;
+        KVT_TRY(kvt_chain_keys(space->hash, &parent, at, space->chunk_tokens, count, keys));
+        for (uint32_t i = 0; i < count; i++) {
+            kvt_index_prefetch(space->engine->index, space->slot, &keys[i]);
+            fingerprints[i] = kvt_token_fingerprint(at + (uint64_t)i * space->chunk_tokens, space->chunk_tokens);
+        }
+        look_up(&w, keys, fingerprints, count);
+        parent = keys[count - 1];
+        done += count;
+    }
+    kvt_engine *engine = space->engine;
+    w.result.restore_ns = w.result.chunks != 0 ? estimate_ns(engine, &w.result) : 0;
+    kvt_count(&engine->counters.lookup_tokens, token_count);
+    kvt_count(&engine->counters.hit_tokens_host, w.result.tokens_host);
+    kvt_count(&engine->counters.hit_tokens_lower, w.result.tokens_lower);
+    *out = w.result;
+    return KVT_OK;
+}
+
+kvt_status kvt_chunk_keys(const kvt_space *space, const uint32_t *tokens, uint64_t token_count, kvt_key *keys,
+                          size_t capacity, size_t *out_count)
+{
+    kvt_fail_clear();
+    if (space == NULL || out_count == NULL || (tokens == NULL && token_count != 0) || (keys == NULL && capacity != 0))
+        return kvt_fail(KVT_INVALID, "space, tokens, keys or out_count is NULL");
+    if (space->chunk_tokens == 0)
+        return kvt_fail(KVT_INVALID, "this space has no chunks of tokens; its keys are the caller's");
+    size_t count = (size_t)(token_count / space->chunk_tokens);
+    KVT_TRY(kvt_chain_keys(space->hash, &space->id, tokens, space->chunk_tokens, count < capacity ? count : capacity,
+                           keys));
+    *out_count = count;
+    return KVT_OK;
+}
