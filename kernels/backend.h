@@ -58,6 +58,11 @@ typedef struct kvt_backend_ops {
     /* Optional pair: host memory needs no registration. */
     kvt_status (*host_register)(void *context, void *memory, uint64_t bytes);
     void (*host_unregister)(void *context, void *memory);
+
+    /* Optional, together: pages are host memory. As the calls of kernels.h. */
+    kvt_status (*pages_alloc)(void *context, uint64_t bytes, void **out);
+    void (*pages_free)(void *context, void *pages, uint64_t bytes);
+    kvt_status (*pages_copy)(void *context, kvt_direction direction, void *to, const void *from, uint64_t bytes);
 } kvt_backend_ops;
 
 extern const kvt_backend_ops kvt_backend_portable;

@@ -84,4 +84,11 @@ kvt_status kvt_backend_fence_wait(kvt_backend *backend, kvt_fence *fence);
 kvt_status kvt_backend_host_register(kvt_backend *backend, void *memory, uint64_t bytes);
 void kvt_backend_host_unregister(kvt_backend *backend, void *memory);
 
+/* Memory of the kind that this backend's pages live in, and blocking copies to (KVT_SCATTER) and from it (KVT_GATHER), for
+ * tests, benches and tools that play the engine. Contents undefined. KVT_NOMEM, KVT_DEVICE. */
+kvt_status kvt_backend_pages_alloc(kvt_backend *backend, uint64_t bytes, void **out);
+void kvt_backend_pages_free(kvt_backend *backend, void *pages, uint64_t bytes);
+kvt_status kvt_backend_pages_copy(kvt_backend *backend, kvt_direction direction, void *to, const void *from,
+                                  uint64_t bytes);
+
 #endif

@@ -222,3 +222,34 @@ void kvt_backend_host_unregister(kvt_backend *backend, void *memory)
     if (backend->ops->host_unregister != NULL)
         backend->ops->host_unregister(backend->context, memory);
 }
+
+kvt_status kvt_backend_pages_alloc(kvt_backend *backend, uint64_t bytes, void **out)
+{
+    if (backend->ops->pages_alloc != NULL)
+        return backend->ops->pages_alloc(backend->context, bytes, out);
+    kvt_page_kind kind;
+    void *pages = kvt_pages_map(bytes, &kind);
+    if (pages == NULL)
+        return kvt_fail(KVT_NOMEM, "no memory for %llu bytes of pages", (unsigned long long)bytes);
+    *out = pages;
+    return KVT_OK;
+}
+
+void kvt_backend_pages_free(kvt_backend *backend, void *pages, uint64_t bytes)
+{
+    if (pages == NULL)
+        return;
+    if (backend->ops->pages_free != NULL)
+        backend->ops->pages_free(backend->context, pages, bytes);
+    else
+        kvt_pages_unmap(pages, bytes);
+}
+
+kvt_status kvt_backend_pages_copy(kvt_backend *backend, kvt_direction direction, void *to, const void *from,
+                                  uint64_t bytes)
+{
+    if (backend->ops->pages_copy != NULL)
+        return backend->ops->pages_copy(backend->context, direction, to, from, bytes);
+    memcpy(to, from, bytes);
+    return KVT_OK;
+}

@@ -325,8 +325,9 @@ static bool prepare(run *r)
     r->pools = calloc(r->named.pool_count, sizeof *r->pools);
     r->bases = calloc(r->named.group.base_count, sizeof *r->bases);
     r->before = malloc(r->arena_bytes), r->expected = malloc(r->arena_bytes), r->after = malloc(r->arena_bytes);
-    r->segments = aligned_alloc(64, kvt_align_up(segments, 64)), r->segments_before = malloc(segments),
-    r->segments_expected = malloc(segments);
+    r->segments = memory->segment_alloc != NULL ? memory->segment_alloc(memory->arg, segments)
+                                                : aligned_alloc(64, kvt_align_up(segments, 64));
+    r->segments_before = malloc(segments), r->segments_expected = malloc(segments);
     r->arena = memory->alloc != NULL ? memory->alloc(memory->arg, r->arena_bytes) : aligned_alloc(64, r->arena_bytes);
     if (r->pools == NULL || r->bases == NULL || r->before == NULL || r->expected == NULL || r->after == NULL ||
         r->segments == NULL || r->segments_before == NULL || r->segments_expected == NULL || r->arena == NULL)
@@ -351,7 +352,11 @@ static void dispose(run *r)
     else if (r->arena != NULL)
         memory->release(memory->arg, r->arena);
     free(r->pools), free(r->bases), free(r->before), free(r->expected), free(r->after);
-    free(r->segments), free(r->segments_before), free(r->segments_expected);
+    if (memory->segment_alloc == NULL)
+        free(r->segments);
+    else if (r->segments != NULL)
+        memory->segment_release(memory->arg, r->segments);
+    free(r->segments_before), free(r->segments_expected);
 }
 
 /* Another group in front: two views, no pages. */

@@ -41,6 +41,9 @@ typedef struct kvt_case_memory {
     void (*release)(void *arg, void *memory);
     bool (*write)(void *arg, void *to, const void *from, uint64_t bytes); /* host to pages; blocking */
     bool (*read)(void *arg, void *to, const void *from, uint64_t bytes);
+    /* Host memory that the device knows, for segments. May be NULL. */
+    void *(*segment_alloc)(void *arg, uint64_t bytes);
+    void (*segment_release)(void *arg, void *memory);
     void *arg;
 } kvt_case_memory;
 
