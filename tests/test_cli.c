@@ -105,6 +105,19 @@ KVT_TEST(cli, reals_and_counts_are_strict)
     cr_assert_not(cli_parse_real("1x", &real));
 }
 
+KVT_TEST(cli, a_share_is_a_size_or_a_percentage)
+{
+    uint64_t bytes = 0;
+    cr_assert(cli_parse_share("4K", 1000, &bytes) && bytes == 4096);
+    cr_assert(cli_parse_share("5%", 1000, &bytes) && bytes == 50);
+    cr_assert(cli_parse_share("0.5%", 1000, &bytes) && bytes == 5);
+    cr_assert(cli_parse_share("1000%", 1000, &bytes) && bytes == 10000);
+    static const char *const bad[] = {"", "%", "5 %", "-1%", "1001%", "nan%", "5%%", "1K%"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_assert_not(cli_parse_share(bad[i], 1000, &bytes), "'%s' was taken", bad[i]);
+    cr_assert_eq(bytes, 10000, "left alone");
+}
+
 KVT_TEST(cli, a_mistyped_word_finds_its_neighbour)
 {
     static const char *const words[] = {"status", "store", "match", "verify", "ls"};

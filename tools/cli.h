@@ -81,6 +81,8 @@ bool cli_parse_size(const char *text, uint64_t *out);
 bool cli_parse_duration(const char *text, uint64_t *out_ns);
 bool cli_parse_count(const char *text, uint64_t *out);
 bool cli_parse_real(const char *text, double *out);
+/* A size, or a percentage of `whole`: "1.5%", at most 1000%. */
+bool cli_parse_share(const char *text, uint64_t whole, uint64_t *out);
 /* The candidate nearest to `word` by edit distance, or NULL when none is near. */
 const char *cli_suggest(const char *word, const char *const *candidates, size_t count);
 

@@ -134,6 +134,23 @@ bool cli_parse_real(const char *text, double *out)
     return true;
 }
 
+bool cli_parse_share(const char *text, uint64_t whole, uint64_t *out)
+{
+    size_t length = strlen(text);
+    char number[64];
+    double percent;
+    if (length == 0 || text[length - 1] != '%')
+        return cli_parse_size(text, out);
+    if (length > sizeof number)
+        return false;
+    memcpy(number, text, length - 1);
+    number[length - 1] = '\0';
+    if (!cli_parse_real(number, &percent) || percent > 1000)
+        return false;
+    *out = (uint64_t)((double)whole * (percent / 100));
+    return true;
+}
+
 /* Edit distance with transpositions of neighbours, the common slip; words are short, longer ones are never near. */
 enum { WORD_MAX = 40 };
 static uint32_t distance(const char *a, const char *b)
