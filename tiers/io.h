@@ -50,7 +50,8 @@ enum { /* kvt_io_open_file flags */
     KVT_IO_FILE_CREATE = 1u << 0,    /* create (0600) if missing */
     KVT_IO_FILE_READ_ONLY = 1u << 1,
     KVT_IO_FILE_BUFFERED = 1u << 2,  /* no direct I/O wanted (SUPER, checkpoints) */
-    KVT_IO_FILE_LOCK = 1u << 3       /* flock this very descriptor (shared if READ_ONLY); KVT_BUSY after lock_wait_ms */
+    KVT_IO_FILE_LOCK = 1u << 3,      /* flock this very descriptor (shared if READ_ONLY); KVT_BUSY after lock_wait_ms */
+    KVT_IO_FILE_LOCK_NOW = 1u << 4   /* with LOCK: KVT_BUSY at once */
 };
 typedef struct kvt_io_file_info {
     uint64_t bytes;       /* size */

@@ -61,12 +61,16 @@ kvt_status kvt_io_files_init(kvt_io_files *files, const kvt_io_ops *ops, const c
         files->log = config->log;
     for (int i = 0; i < KVT_IO_FILES_MAX; i++)
         files->entries[i].fd = -1;
+    for (int i = 0; i < KVT_IO_EXTRA_FDS; i++)
+        files->extra_fds[i] = -1;
     pthread_mutex_init(&files->lock, NULL);
+    kvt_io_fork_add(files);
     return KVT_OK;
 }
 
 void kvt_io_files_fini(kvt_io_files *files)
 {
+    kvt_io_fork_remove(files);
     for (int i = 0; i < KVT_IO_FILES_MAX; i++)
         kvt_io_files_close(&files->io, i);
     pthread_mutex_destroy(&files->lock);

@@ -10,7 +10,7 @@
 
 #include <pthread.h>
 
-enum { KVT_IO_FILES_MAX = 64 };
+enum { KVT_IO_FILES_MAX = 64, KVT_IO_EXTRA_FDS = 2 };
 
 typedef struct kvt_io_entry {
     int fd; /* -1: free */
@@ -28,6 +28,9 @@ typedef struct kvt_io_files {
     pthread_mutex_t lock; /* guards what follows */
     kvt_io_entry entries[KVT_IO_FILES_MAX];
     bool told_buffered;
+    /* Of io_fork.c: */
+    struct kvt_io_files *fork_next;
+    int extra_fds[KVT_IO_EXTRA_FDS]; /* of the implementation, -1: none */
 } kvt_io_files;
 
 /* KVT_IO: the directory is missing or unsafe; KVT_NOMEM. Nothing is held on failure. */
@@ -61,6 +64,11 @@ kvt_status kvt_io_files_exists(kvt_io *io, const char *name);
 kvt_status kvt_io_files_list(kvt_io *io, void (*visit)(void *arg, const char *name), void *arg);
 kvt_status kvt_io_files_sync_directory(kvt_io *io);
 uint64_t kvt_io_files_random(kvt_io *io);
+
+/* io_fork.c: know a context, so that a forked child closes its copies of the descriptors. */
+void kvt_io_fork_add(kvt_io_files *files);
+void kvt_io_fork_remove(kvt_io_files *files);
+void kvt_io_fork_watch(kvt_io_files *files, int slot, int fd); /* one of the implementation's own; -1: no more */
 
 /* Shared by the files of this unit: a safe descriptor of a name in a directory (io_openat.c). */
 kvt_status kvt_io_openat(const kvt_io_files *files, const char *name, uint32_t flags, int *out_fd);

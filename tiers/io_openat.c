@@ -94,7 +94,7 @@ static kvt_status lock_file(const kvt_io_files *files, const char *name, int fd,
         if (errno != EWOULDBLOCK && errno != EINTR)
             return kvt_io_files_fail(files, errno, "locked", name);
         uint64_t now_ns = kvt_now_ns();
-        if (now_ns >= deadline_ns)
+        if (now_ns >= deadline_ns || (flags & KVT_IO_FILE_LOCK_NOW) != 0)
             return kvt_fail(KVT_BUSY, "%s/%s is in use by another process", files->path, name);
         uint64_t left_ms = (deadline_ns - now_ns) / 1000000 + 1;
         sleep_ms((uint32_t)kvt_min_u64(wait_ms, left_ms));

@@ -11,7 +11,7 @@
  *   names with sync_directory; what a crash keeps of names is a prefix of the changes.
  *
  * Time
- *   KVT_SIM_INLINE (default): kvt_io_submit runs everything to its end before it returns, on the calling thread; the
+ *   KVT_SIM_INLINE (default): submit runs everything to its end before it returns, on the calling thread; the
  *   blocking helpers work. Do not submit under a lock that `done` takes.
  *   KVT_SIM_STEPPED: nothing happens until kvt_sim_step(), which completes one piece; with scramble any one of those in
  *   flight. Blocking helpers would wait for ever, unless another thread steps.

@@ -23,6 +23,8 @@ enum {
     PAUSE_NS = 1000000 /* after a refused submission, before the next */
 };
 
+enum { WATCH_RING, WATCH_EVENT }; /* extra_fds */
+
 enum { /* io_private[KVT_IO_OP_EXTRA] */
        EXTRA_DROP_CACHE = 1u << 0,
        EXTRA_FORGET = 1u << 1 /* a command: let go of the registered file */
@@ -123,6 +125,7 @@ static int set_up(io_ring *ring)
     if (error != 0)
         return error;
     (void)io_uring_ring_dontfork(&ring->ring);
+    kvt_io_fork_watch(&ring->files, WATCH_RING, ring->ring.ring_fd);
     ring->files_registered = register_files(ring);
     ring->buffers_registered = register_memory(ring);
     snprintf(ring->detail, sizeof ring->detail, "io_uring, %s%s%s",
@@ -139,6 +142,7 @@ static void tear_down(io_ring *ring)
         (void)io_uring_unregister_files(&ring->ring);
     if (ring->buffers_registered)
         (void)io_uring_unregister_buffers(&ring->ring);
+    kvt_io_fork_watch(&ring->files, WATCH_RING, -1);
     io_uring_queue_exit(&ring->ring);
 }
 
@@ -381,6 +385,7 @@ static void ring_close_file(kvt_io *io, kvt_io_file file)
 
 static void release(io_ring *ring)
 {
+    kvt_io_fork_watch(&ring->files, WATCH_EVENT, -1);
     if (ring->event_fd >= 0)
         close(ring->event_fd);
     pthread_cond_destroy(&ring->started);
@@ -435,6 +440,7 @@ static kvt_status ring_open(const char *directory, bool read_only, const kvt_io_
     ring->event_fd = eventfd(0, EFD_CLOEXEC);
     if (ring->event_fd < 0)
         status = kvt_fail(KVT_IO, "no event descriptor: the process has too many open files");
+    kvt_io_fork_watch(&ring->files, WATCH_EVENT, ring->event_fd);
     if (status == KVT_OK)
         status = kvt_io_queue_init(&ring->queue, config);
     if (status == KVT_OK)
