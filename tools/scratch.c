@@ -9,8 +9,15 @@
 #include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 enum { OPEN_FILES = 16 };
+
+const char *kvt_scratch_named(const char *store)
+{
+    /* The same pointer, not the same text: a path that was typed as well is meant. */
+    return store == getenv("KVTIER_STORE") ? NULL : store;
+}
 
 kvt_status kvt_scratch_open(const char *given, const char *name, kvt_scratch *out)
 {
@@ -20,7 +27,9 @@ kvt_status kvt_scratch_open(const char *given, const char *name, kvt_scratch *ou
     if (length < 0 || (size_t)length >= sizeof out->path)
         return kvt_fail(KVT_INVALID, "the path of the store is too long");
     if (given != NULL)
-        return KVT_OK;
+        return mkdir(given, 0700) == 0 || errno == EEXIST
+                   ? KVT_OK
+                   : kvt_fail(kvt_status_of_errno(errno), "%s: %s", given, strerror(errno));
     if (mkdtemp(out->path) == NULL)
         return kvt_fail(kvt_status_of_errno(errno),
                         "no directory can be made here: %s; go to a writable disk, or name one with --store",

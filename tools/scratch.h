@@ -13,6 +13,9 @@ typedef struct kvt_scratch {
     bool remove;
 } kvt_scratch;
 
+/* The store named on the command line. One that comes from KVTIER_STORE is somebody's cache, not to be filled by a
+ * measurement: NULL. */
+const char *kvt_scratch_named(const char *store);
 /* `given` may be NULL: a new directory in the current one, called <name>-XXXXXX. */
 kvt_status kvt_scratch_open(const char *given, const char *name, kvt_scratch *out);
 /* Remove it, if it was made by open. */
