@@ -7,9 +7,13 @@
 #include "kernels/cpu_copy.h"
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <string.h>
 
-enum { STEP = 4 * sizeof(VECTOR), STREAM_RUN_MIN = 4 * KVT_CPU_LINE };
+enum {
+    STEP = 4 * sizeof(VECTOR),
+    STREAM_RAGGED_MIN = 1024 /* a shorter run that does not fill its lines is better off in the caches */
+};
 
 static inline void stream_step(uint8_t *to, const uint8_t *from)
 {
@@ -19,6 +23,18 @@ static inline void stream_step(uint8_t *to, const uint8_t *from)
     VECTOR_STREAM(to + sizeof(VECTOR), b);
     VECTOR_STREAM(to + 2 * sizeof(VECTOR), c);
     VECTOR_STREAM(to + 3 * sizeof(VECTOR), d);
+}
+
+static inline void fetch(const uint8_t *from, size_t bytes)
+{
+    for (size_t line = 0; line < bytes; line += KVT_CPU_LINE)
+        _mm_prefetch((const char *)from + line, _MM_HINT_T1);
+}
+
+static inline void fetch_for_writing(uint8_t *to, size_t bytes)
+{
+    for (size_t line = 0; line < bytes; line += KVT_CPU_LINE)
+        __builtin_prefetch(to + line, 1, 2);
 }
 
 /* to is line-aligned, bytes a multiple of a line. */
@@ -31,53 +47,62 @@ static inline void stream_lines(uint8_t *to, const uint8_t *from, size_t bytes)
         VECTOR_STREAM(to + at, VECTOR_LOAD(from + at));
 }
 
-static inline void stream_lines_ahead(uint8_t *to, const uint8_t *from, size_t bytes, const uint8_t *next)
+/* The same, fetching as many bytes at `ahead`. */
+static inline void stream_lines_ahead(uint8_t *to, const uint8_t *from, size_t bytes, const uint8_t *ahead)
 {
     size_t at = 0;
     for (; at + STEP <= bytes; at += STEP) {
-        for (size_t line = 0; line < STEP; line += KVT_CPU_LINE)
-            _mm_prefetch((const char *)next + at + line, _MM_HINT_T0);
+        fetch(ahead + at, STEP);
         stream_step(to + at, from + at);
     }
+    fetch(ahead + at, bytes - at);
     for (; at < bytes; at += sizeof(VECTOR))
         VECTOR_STREAM(to + at, VECTOR_LOAD(from + at));
 }
 
-static void stream_run(uint8_t *to, const uint8_t *from, size_t bytes, const uint8_t *next)
+static void stream_run(uint8_t *to, const uint8_t *from, size_t bytes, const uint8_t *ahead_from, uint8_t *ahead_to)
 {
     size_t head = (0 - (uintptr_t)to) % KVT_CPU_LINE;
-    if (bytes < STREAM_RUN_MIN + KVT_CPU_LINE && (head != 0 || bytes % KVT_CPU_LINE != 0)) {
-        memcpy(to, from, bytes); /* too short for its ragged ends */
+    if ((head != 0 || bytes % KVT_CPU_LINE != 0) && bytes < STREAM_RAGGED_MIN) {
+        if (ahead_from != NULL)
+            fetch(ahead_from, bytes);
+        if (ahead_to != NULL)
+            fetch_for_writing(ahead_to, bytes);
+        memcpy(to, from, bytes);
         return;
     }
     memcpy(to, from, head);
-    size_t lines = (bytes - head) & ~(size_t)(KVT_CPU_LINE - 1);
-    size_t plain = next == NULL ? lines : lines > KVT_CPU_AHEAD ? lines - KVT_CPU_AHEAD : 0;
-    stream_lines(to + head, from + head, plain);
-    if (plain != lines)
-        stream_lines_ahead(to + head + plain, from + head + plain, lines - plain, next);
-    memcpy(to + head + lines, from + head + lines, bytes - head - lines);
+    to += head, from += head, bytes -= head;
+    size_t lines = bytes & ~(size_t)(KVT_CPU_LINE - 1);
+    size_t inside = lines > KVT_CPU_AHEAD ? lines - KVT_CPU_AHEAD : 0; /* what is fetched then lies in this run */
+    stream_lines_ahead(to, from, inside, from + KVT_CPU_AHEAD);
+    if (ahead_from != NULL)
+        stream_lines_ahead(to + inside, from + inside, lines - inside, ahead_from);
+    else
+        stream_lines(to + inside, from + inside, lines - inside);
+    memcpy(to + lines, from + lines, bytes - lines);
 }
 
 /* Runs of a box are streamed if every one of them is whole lines, or long. */
-static void stream_box(uint8_t *to, const uint8_t *from, const kvt_cpu_box *box, const uint8_t *next)
+static void stream_box(uint8_t *to, const uint8_t *from, const kvt_cpu_box *box, const uint8_t *ahead_from)
 {
     uint64_t bits = (uintptr_t)to | box->run | (uint64_t)box->to_step[0] | (uint64_t)box->to_step[1];
-    if (bits % KVT_CPU_LINE != 0 && box->run < 16 * KVT_CPU_LINE) {
-        kvt_cpu_copy_plain.box(to, from, box, next);
+    bool whole_lines = bits % KVT_CPU_LINE == 0;
+    if (!whole_lines && box->run < STREAM_RAGGED_MIN) {
+        kvt_cpu_copy_plain.box(to, from, box, ahead_from);
         return;
     }
-    if (next != NULL)
-        for (size_t line = 0; line < KVT_CPU_AHEAD; line += KVT_CPU_LINE)
-            _mm_prefetch((const char *)next + line, _MM_HINT_T1);
     for (uint32_t o = 0; o < box->count[1]; o++) {
-        uint8_t *row_to = to + o * box->to_step[1];
-        const uint8_t *row_from = from + o * box->from_step[1];
-        for (uint32_t i = 0; i < box->count[0]; i++, row_to += box->to_step[0], row_from += box->from_step[0])
-            if (bits % KVT_CPU_LINE == 0)
-                stream_lines(row_to, row_from, box->run);
+        for (uint32_t i = 0; i < box->count[0]; i++) {
+            uint8_t *run_to = to + o * box->to_step[1] + i * box->to_step[0];
+            int64_t delta = o * box->from_step[1] + i * box->from_step[0];
+            if (!whole_lines)
+                stream_run(run_to, from + delta, box->run, NULL, NULL);
+            else if (ahead_from != NULL)
+                stream_lines_ahead(run_to, from + delta, box->run, ahead_from + delta);
             else
-                stream_run(row_to, row_from, box->run, NULL);
+                stream_lines(run_to, from + delta, box->run);
+        }
     }
 }
 

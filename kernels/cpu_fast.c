@@ -43,29 +43,45 @@ static uint8_t *page_at(const kvt_strip *strip, uint32_t at)
     return strip->page + strip->ids[at] * strip->page_stride;
 }
 
-/* Where a gather will read soon: the processor cannot foresee a jump to another page. */
-static const uint8_t *read_next(const kvt_strip *strip, uint32_t at, kvt_direction direction)
+/* A strip, and the one after it. */
+typedef struct strip_pair {
+    kvt_strip now;
+    kvt_strip next;
+    bool has_next;
+} strip_pair;
+
+/* Page number `at` of a strip, counted on into the next one; NULL for a hole and past the end. No processor foresees a
+ * jump to another page, so the copy loops are told where the next ones are. */
+static uint8_t *page_ahead(const strip_pair *strips, uint32_t at)
 {
-    if (direction == KVT_SCATTER || at >= strip->id_count || strip->ids[at] == KVT_PAGE_NONE)
-        return NULL;
-    return page_at(strip, at);
+    const kvt_strip *strip = &strips->now;
+    if (at >= strip->id_count) {
+        at -= strip->id_count;
+        strip = &strips->next;
+        if (!strips->has_next || at >= strip->id_count)
+            return NULL;
+    }
+    return strip->ids[at] != KVT_PAGE_NONE ? page_at(strip, at) : NULL;
 }
 
-static void move_strip(const kvt_cpu_copy *copy, const kvt_strip *strip, kvt_direction direction)
+static void move_strip(const kvt_cpu_copy *copy, const strip_pair *strips, kvt_direction direction)
 {
+    const kvt_strip *strip = &strips->now;
     const kvt_cpu_box box = strip_box(strip, direction);
-    uint32_t ahead = strip->run < KVT_CPU_AHEAD ? (uint32_t)(KVT_CPU_AHEAD / strip->run) : 1;
+    bool gather = direction == KVT_GATHER, runs = strip->inner_count == 0;
+    uint32_t ahead = runs && strip->run < KVT_CPU_AHEAD ? (uint32_t)(KVT_CPU_AHEAD / strip->run) : 1;
     for (uint32_t at = 0, n; at < strip->id_count; at += n) {
         n = kvt_strip_merge(strip, at);
         if (strip->ids[at] == KVT_PAGE_NONE)
             continue;
         uint8_t *page = page_at(strip, at), *blob = strip->blob + at * strip->blob_stride;
-        uint8_t *to = direction == KVT_GATHER ? blob : page;
-        const uint8_t *from = direction == KVT_GATHER ? page : blob;
-        if (strip->inner_count == 0)
-            copy->run(to, from, strip->run * n, read_next(strip, at + n - 1 + ahead, direction));
+        uint8_t *soon = page_ahead(strips, at + n - 1 + ahead);
+        uint8_t *to = gather ? blob : page;
+        const uint8_t *from = gather ? page : blob;
+        if (runs)
+            copy->run(to, from, strip->run * n, gather ? soon : NULL, gather ? NULL : soon);
         else
-            copy->box(to, from, &box, read_next(strip, at + 1, direction));
+            copy->box(to, from, &box, gather ? soon : NULL);
     }
 }
 
@@ -85,10 +101,14 @@ void kvt_cpu_move(const kvt_cpu_copy *copy, const kvt_layout *layout, kvt_direct
     kvt_job_plan_begin(&plan, layout, direction, moves, count);
     while (kvt_job_plan_next(&plan, &job)) {
         kvt_strip_cursor cursor;
-        kvt_strip strip;
+        strip_pair strips;
         kvt_strip_begin(&cursor, &job);
-        while (kvt_strip_next(&cursor, &strip))
-            move_strip(copy, &strip, direction);
+        strips.has_next = kvt_strip_next(&cursor, &strips.next);
+        while (strips.has_next) {
+            strips.now = strips.next;
+            strips.has_next = kvt_strip_next(&cursor, &strips.next);
+            move_strip(copy, &strips, direction);
+        }
     }
     copy->fence();
 }

@@ -133,7 +133,7 @@ typedef struct bench {
     void **bases;
     uint64_t pool_span, pages_bytes, blob_bytes, blobs_bytes;
     uint32_t chunks, chunk_pages;
-    double move_rate[2][ROUNDS_MAX], copy_rate[2][ROUNDS_MAX]; /* by direction and round */
+    double move_rate[2][ROUNDS_MAX], copy_rate[2][ROUNDS_MAX], ratio[2][ROUNDS_MAX]; /* by direction and round */
 } bench;
 
 static void shuffle(uint32_t *ids, uint32_t count)
@@ -240,12 +240,14 @@ static bool bench_row(kvt_backend *backend, const model *m, const char *layout, 
             uint32_t slot = round == 0 ? 0 : round - 1; /* the first round warms up */
             b.copy_rate[direction][slot] = pass(&b, (kvt_direction)direction, true);
             b.move_rate[direction][slot] = pass(&b, (kvt_direction)direction, false);
+            b.ratio[direction][slot] = b.move_rate[direction][slot] / b.copy_rate[direction][slot];
         }
     for (int direction = 0; opened && direction < 2; direction++) {
         double copy = median(b.copy_rate[direction], options->rounds);
         double move = median(b.move_rate[direction], options->rounds);
+        double ratio = median(b.ratio[direction], options->rounds); /* of pairs: the machine's mood cancels */
         printf("  %-22s %-16s %4u  %-7s %7.2f %7.2f   %5.3f\n", m->name, layout, page_tokens,
-               direction == 0 ? "gather" : "scatter", copy, move, copy > 0 ? move / copy : 0);
+               direction == 0 ? "gather" : "scatter", copy, move, ratio);
     }
     if (!opened)
         printf("  %-22s %-16s %4u  not run: %s\n", m->name, layout, page_tokens, kvt_last_error());
