@@ -297,6 +297,8 @@ static void naive_request(naive_tiers *t, const uint32_t *units, uint32_t count)
     for (uint32_t i = hit; i-- > 0;)
         if (!from_ram[i]) {
             naive_bring_in(t, units[i]);
+            if (t->o->touch_promoted)
+                ram_use(&t->n, units[i], (kvt_sim_policy)t->o->host_policy);
             t->result.promoted_chunks++;
         }
     for (uint32_t i = count; i-- > hit;) {
@@ -372,6 +374,8 @@ KVT_TEST(simulate, two_tiers_agree_with_the_naive_implementation)
         }
     o = tiers_options();
     o.filter_records = 100;
+    compare(trace, &o);
+    o.touch_promoted = true;
     compare(trace, &o);
     o.chunk_tokens = 256;
     o.host_records = 13;

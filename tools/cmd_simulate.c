@@ -26,7 +26,7 @@ typedef struct simulate_args {
     const char *disk_bytes;
     uint64_t layers, chunk_tokens, requests, segment_bytes, record_bytes, budget_bytes, writers, filter_keys;
     uint32_t policy, host_policy, admission;
-    bool write_through, ignore_budget;
+    bool write_through, ignore_budget, touch_promoted;
     cli_list capacities;
 } simulate_args;
 
@@ -127,6 +127,10 @@ static const cli_option OPTIONS[] = {
      .kind = CLI_FLAG,
      AT(ignore_budget),
      .text = "Do not limit the bytes written a day of trace time"},
+    {.name = "touch-promoted",
+     .kind = CLI_FLAG,
+     AT(touch_promoted),
+     .text = "Count the load that brings a chunk into RAM as a use of it there; the engine does not"},
     {.name = "write-bytes-per-day",
      .kind = CLI_SIZE,
      .value = "SIZE",
@@ -267,6 +271,7 @@ static kvt_sim_tiers_options options_of(const simulate_args *args, const sizes *
         .host_policy = args->host_policy == 0 ? KVT_SIM_S3FIFO : KVT_SIM_LRU,
         .admission = args->write_through ? KVT_SIM_WRITE_THROUGH : args->admission,
         .ignore_budget = args->ignore_budget,
+        .touch_promoted = args->touch_promoted,
         .host_records = s->host_bytes / s->record_bytes,
         .segment_records = kvt_sim_segment_records(s->segment_bytes, s->record_bytes),
         .segment_count = segments_bytes / s->segment_bytes,

@@ -48,6 +48,7 @@ typedef struct kvt_sim_tiers_options {
     uint32_t host_policy;  /* KVT_SIM_S3FIFO or KVT_SIM_LRU */
     uint32_t admission;    /* kvt_sim_admission */
     bool ignore_budget;    /* write-through only: no bucket */
+    bool touch_promoted;   /* a chunk that a load brings into RAM counts as used there; the engine does not do that */
     uint64_t host_records; /* that fit into RAM */
     uint64_t segment_records;
     uint64_t segment_count;

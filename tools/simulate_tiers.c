@@ -152,6 +152,8 @@ static void run_request(tiers *t, const kvt_trace_request *request, const uint32
         if (t->was_in_host[c])
             continue;
         bring_in(t, unit_of(t, blocks, c));
+        if (t->options->touch_promoted)
+            sim_queue_touch(&t->host, unit_of(t, blocks, c));
         t->result.promoted_chunks++;
     }
     for (uint64_t c = chunks; c-- > hit;)
