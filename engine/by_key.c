@@ -99,7 +99,8 @@ kvt_status kvt_clear(kvt_space *space, uint64_t *out_removed)
         return kvt_fail(KVT_REJECTED, "the store is open read-only; nothing can be removed");
     uint64_t removed = 0, kept = 0;
     uint32_t end = kvt_index_id_end(engine->index);
-    for (uint32_t id = kvt_index_next_used(engine->index, 0); id < end; id = kvt_index_next_used(engine->index, id + 1)) {
+    for (uint32_t id = kvt_index_next_used(engine->index, 0); id < end;
+         id = kvt_index_next_used(engine->index, id + 1)) {
         kvt_entry *entry = kvt_index_lock_id(engine->index, id);
         if (!entry->live || entry->space != space->slot)
             kvt_index_unlock_entry(engine->index, entry);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The end of a request: its completion from the outcomes of its chunks, its counters, and the touch of its chain, back to
- * front, so that leaves leave RAM and disk before what they hang on.
+ * The end of a request: its completion from the outcomes of its chunks, its counters, and the touch of its chain, back
+ * to front, so that leaves leave RAM and disk before what they hang on.
  */
 #include "engine/histogram.h"
 #include "engine/requests_int.h"
 
-static bool by_prefix(kvt_verb verb) { return verb == KVT_VERB_SAVE || verb == KVT_VERB_LOAD || verb == KVT_VERB_PREFETCH; }
+static bool by_prefix(kvt_verb verb)
+{
+    return verb == KVT_VERB_SAVE || verb == KVT_VERB_LOAD || verb == KVT_VERB_PREFETCH;
+}
 
 /* Chunks that count: the leading run of served ones for prompts; for batches all that were served. */
 static uint32_t served_run(const kvt_ticket_state *request)

@@ -188,7 +188,7 @@ void kvt_close(kvt_engine *engine)
 
 uint32_t kvt_version(void) { return KVT_RELEASE_NUMBER; }
 
-#define TEXT(x) #x
+#define TEXT(x)         #x
 #define DOTTED(a, b, c) TEXT(a) "." TEXT(b) "." TEXT(c)
 const char *kvt_version_text(void)
 {

@@ -25,11 +25,11 @@ typedef struct kvt_spaces kvt_spaces;
 typedef struct kvt_leases kvt_leases;
 
 enum {
-    KVT_UNITS_MAX = 256,    /* chunks under way at once, over all tickets */
-    KVT_WRITERS_MAX = 64,   /* records on their way from RAM to the lower tier because RAM needs room */
+    KVT_UNITS_MAX = 256,  /* chunks under way at once, over all tickets */
+    KVT_WRITERS_MAX = 64, /* records on their way from RAM to the lower tier because RAM needs room */
     KVT_SPACES_MAX = 1024,
     KVT_LEASES_MAX = 1024,
-    KVT_TOKEN_ALIGN = 64    /* the blob behind a token section starts on this */
+    KVT_TOKEN_ALIGN = 64 /* the blob behind a token section starts on this */
 };
 
 /* Counters, relaxed: nothing is published through them. */
@@ -54,7 +54,7 @@ static inline void kvt_uncount(_Atomic uint64_t *counter, uint64_t sub)
 }
 
 struct kvt_engine {
-    kvt_options options;      /* every field set; strings below are owned */
+    kvt_options options; /* every field set; strings below are owned */
     char *store_path;
     uint64_t index_entries;
     kvt_log log;
@@ -62,7 +62,7 @@ struct kvt_engine {
     kvt_pool *pool;
     kvt_backend *backend;
     uint32_t backend_caps;
-    kvt_tier *lower;          /* NULL: RAM only */
+    kvt_tier *lower; /* NULL: RAM only */
     kvt_tier_id lower_id;
     uint32_t lower_caps;
     kvt_admission *admission;
@@ -72,8 +72,8 @@ struct kvt_engine {
     kvt_spaces *spaces;
     kvt_leases *leases;
     kvt_counters counters;
-    _Atomic bool forked;      /* set in the child by the fork handler */
-    kvt_engine *next_open;    /* list of the fork handler */
+    _Atomic bool forked;   /* set in the child by the fork handler */
+    kvt_engine *next_open; /* list of the fork handler */
 };
 
 /* KVT_OK, KVT_INVALID for NULL, KVT_FORKED in a child: the first line of every public call. Clears the last error. */
@@ -101,7 +101,7 @@ void kvt_ram_destroy(kvt_ram *ram);
 /* An extent for a unit. KVT_BUSY: parked, the unit's job is pushed when there may be room. KVT_NOSPACE: everything is
  * pinned or leased. The extent counts as moving until kvt_ram_settle or kvt_ram_give. */
 kvt_status kvt_ram_take(kvt_engine *engine, kvt_unit *unit, uint64_t bytes, uint8_t **out);
-void kvt_ram_give(kvt_engine *engine, uint8_t *extent);  /* an extent that holds no entry's copy */
+void kvt_ram_give(kvt_engine *engine, uint8_t *extent); /* an extent that holds no entry's copy */
 /* With the entry's shard locked: its image, filled, becomes a copy that may be evicted. */
 void kvt_ram_publish(kvt_engine *engine, kvt_entry *entry);
 /* With the shard locked: take the copy away from the entry; the caller gives the image back after the unlock. */

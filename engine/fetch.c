@@ -4,8 +4,8 @@
  *
  *   find -> (in RAM | wait for another unit | take room -> read -> check -> publish) -> drain -> finish
  *
- * A record is read once however many ask for it: the others wait in the entry and look again. Nothing reaches a page before
- * its record passed its check.
+ * A record is read once however many ask for it: the others wait in the entry and look again. Nothing reaches a page
+ * before its record passed its check.
  */
 #include "engine/request.h"
 

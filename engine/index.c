@@ -10,9 +10,9 @@ enum { SHARDS_MAX = 64, SHARD_ENTRIES_MIN = 1024 };
 
 typedef struct index_shard {
     pthread_mutex_t lock;
-    uint64_t *buckets;     /* hash << 32 | (id within the shard + 1); 0: empty */
+    uint64_t *buckets; /* hash << 32 | (id within the shard + 1); 0: empty */
     uint32_t bucket_mask;
-    uint32_t first_free;   /* ids given back, linked through entry.depth; KVT_ENTRY_NONE: none */
+    uint32_t first_free;         /* ids given back, linked through entry.depth; KVT_ENTRY_NONE: none */
     _Atomic uint32_t next_fresh; /* ids below were used before; grows under the lock, walks read it without */
     _Atomic uint32_t count;
 } index_shard;
@@ -37,7 +37,10 @@ uint64_t kvt_index_hash(uint32_t space, const kvt_key *key)
     return h ^ (h >> 32);
 }
 
-static index_shard *shard_of(kvt_index *index, uint64_t hash) { return &index->shards[hash & (index->shard_count - 1)]; }
+static index_shard *shard_of(kvt_index *index, uint64_t hash)
+{
+    return &index->shards[hash & (index->shard_count - 1)];
+}
 static uint32_t tag_of(uint64_t hash) { return (uint32_t)(hash >> 32); }
 static uint32_t shard_number(const kvt_index *index, const index_shard *shard)
 {

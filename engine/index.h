@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The single owner of the question "where is this blob?": a sharded map from (space, key) to an entry. A shard is a mutex,
- * an open-addressing table and its own run of entries; an entry's fields are guarded by its shard's lock, except where a
- * field says otherwise. An entry keeps its id while it lives, so ids serve as cursors and as names inside policies.
+ * The single owner of the question "where is this blob?": a sharded map from (space, key) to an entry. A shard is a
+ * mutex, an open-addressing table and its own run of entries; an entry's fields are guarded by its shard's lock, except
+ * where a field says otherwise. An entry keeps its id while it lives, so ids serve as cursors and as names inside
+ * policies.
  */
 #ifndef KVT_INDEX_H
 #define KVT_INDEX_H
@@ -34,24 +35,24 @@ typedef struct kvt_entry {
     kvt_key key;
     uint64_t token_fp;
     uint64_t stored_bytes;
-    uint32_t space;            /* slot in the engine's space table */
-    uint32_t flags;            /* kvt_record.flags */
-    _Atomic uint8_t host;      /* kvt_host_state; written under the lock, read by the victim search without */
-    _Atomic uint8_t lower;     /* kvt_lower_state; likewise */
-    bool hashed;               /* `hash` is known */
-    _Atomic uint32_t users;    /* units and leases that need the RAM copy; likewise */
-    uint8_t *image;            /* the RAM copy */
+    uint32_t space;         /* slot in the engine's space table */
+    uint32_t flags;         /* kvt_record.flags */
+    _Atomic uint8_t host;   /* kvt_host_state; written under the lock, read by the victim search without */
+    _Atomic uint8_t lower;  /* kvt_lower_state; likewise */
+    bool hashed;            /* `hash` is known */
+    _Atomic uint32_t users; /* units and leases that need the RAM copy; likewise */
+    uint8_t *image;         /* the RAM copy */
     /* the rest */
     kvt_key parent;
     kvt_hash128 hash;
-    kvt_place place;           /* in the lower tier */
+    kvt_place place; /* in the lower tier */
     uint64_t raw_bytes;
-    uint64_t pin_until_ns;     /* 0: not pinned */
+    uint64_t pin_until_ns; /* 0: not pinned */
     struct kvt_unit *waiters;
     uint32_t codec;
     uint32_t depth;
     uint32_t cost_us;
-    bool live;                 /* part of the map */
+    bool live; /* part of the map */
 } kvt_entry;
 
 /* Room for entries_max entries, all memory reserved now. KVT_NOMEM. */

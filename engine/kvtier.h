@@ -45,31 +45,31 @@ extern "C" {
 #define KVT_API __attribute__((visibility("default")))
 #endif
 
-#define KVT_RELEASE_MAJOR 0
-#define KVT_RELEASE_MINOR 1
-#define KVT_RELEASE_PATCH 0
+#define KVT_RELEASE_MAJOR  0
+#define KVT_RELEASE_MINOR  1
+#define KVT_RELEASE_PATCH  0
 #define KVT_RELEASE_NUMBER (KVT_RELEASE_MAJOR * 10000 + KVT_RELEASE_MINOR * 100 + KVT_RELEASE_PATCH)
 
 /* ---------------------------------------------------------------- statuses */
 
-#define KVT_STATUS_MAP(X)                                                                          \
-    X(OK, 0, "success")                                                                            \
-    X(MISS, 1, "not cached")                                                                       \
-    X(REJECTED, 2, "not stored: policy, quota, cancellation or a passed deadline")                 \
-    X(BUSY, 3, "a limit is reached or the store is in use; try again later")                       \
-    X(PARTIAL, 4, "only a leading part of the request was served")                                 \
-    X(INVALID, -1, "an argument breaks the documented contract")                                   \
-    X(NOMEM, -2, "out of memory")                                                                  \
-    X(IO, -3, "a device or a file failed")                                                         \
-    X(NOSPACE, -4, "no room, even after eviction")                                                 \
-    X(CORRUPT, -5, "stored bytes fail their check")                                                \
-    X(VERSION, -6, "written by a version, or with a feature, unknown to this build")               \
-    X(EXISTS, -7, "the name is taken by something different")                                      \
-    X(DEVICE, -8, "the accelerator runtime failed")                                                \
-    X(UNSUPPORTED, -9, "not built in, or not possible on this host")                               \
-    X(FORKED, -10, "the handle was opened before fork()")                                          \
-    X(POISONED, -11, "an internal invariant broke earlier; close and open again")                  \
-    X(TIMEOUT, -12, "the deadline passed first")                                                   \
+#define KVT_STATUS_MAP(X)                                                                                              \
+    X(OK, 0, "success")                                                                                                \
+    X(MISS, 1, "not cached")                                                                                           \
+    X(REJECTED, 2, "not stored: policy, quota, cancellation or a passed deadline")                                     \
+    X(BUSY, 3, "a limit is reached or the store is in use; try again later")                                           \
+    X(PARTIAL, 4, "only a leading part of the request was served")                                                     \
+    X(INVALID, -1, "an argument breaks the documented contract")                                                       \
+    X(NOMEM, -2, "out of memory")                                                                                      \
+    X(IO, -3, "a device or a file failed")                                                                             \
+    X(NOSPACE, -4, "no room, even after eviction")                                                                     \
+    X(CORRUPT, -5, "stored bytes fail their check")                                                                    \
+    X(VERSION, -6, "written by a version, or with a feature, unknown to this build")                                   \
+    X(EXISTS, -7, "the name is taken by something different")                                                          \
+    X(DEVICE, -8, "the accelerator runtime failed")                                                                    \
+    X(UNSUPPORTED, -9, "not built in, or not possible on this host")                                                   \
+    X(FORKED, -10, "the handle was opened before fork()")                                                              \
+    X(POISONED, -11, "an internal invariant broke earlier; close and open again")                                      \
+    X(TIMEOUT, -12, "the deadline passed first")                                                                       \
     X(CANCELLED, -13, "cancelled by the caller")
 
 /* Outcome of every fallible call: 0 success, positive an ordinary answer of a cache, negative a failure.
@@ -98,9 +98,9 @@ enum {
     KVT_CHUNK_TOKENS_MAX = 65536, /* tokens of a chunk */
     KVT_LOWER_TIERS_MAX = 1       /* lower tiers of an engine in this release */
 };
-#define KVT_BLOB_BYTES_MAX (UINT64_C(64) << 20)         /* a larger blob is refused */
+#define KVT_BLOB_BYTES_MAX         (UINT64_C(64) << 20) /* a larger blob is refused */
 #define KVT_BLOB_BYTES_DEFAULT_MAX (UINT64_C(32) << 20) /* the default chunk is halved to stay below */
-#define KVT_PAGE_NONE UINT32_C(0xffffffff)              /* page id: no page here, touch nothing */
+#define KVT_PAGE_NONE              UINT32_C(0xffffffff) /* page id: no page here, touch nothing */
 
 /* Names a chunk and everything before it, or (as a space's id) a space. Opaque bytes; docs/format_keys.md. */
 typedef struct kvt_key {
@@ -112,43 +112,43 @@ typedef struct kvt_space kvt_space;
 typedef uint64_t kvt_ticket; /* never 0 for an accepted call */
 
 typedef enum kvt_tier_id { /* frozen values: they appear in masks (1u << id) */
-    KVT_TIER_HOST = 0,
-    KVT_TIER_FILE = 1,
-    KVT_TIER_ROCKS = 2
+                           KVT_TIER_HOST = 0,
+                           KVT_TIER_FILE = 1,
+                           KVT_TIER_ROCKS = 2
 } kvt_tier_id;
 #define KVT_TIER_BIT(id) (UINT32_C(1) << (id))
 
 typedef enum kvt_hash_id { KVT_HASH_XXH3 = 0, KVT_HASH_SHA256 = 1 } kvt_hash_id;
 
 typedef enum kvt_codec_id { /* frozen values: stored in every record */
-    KVT_CODEC_RAW = 0,
-    KVT_CODEC_ZSTD = 1
+                            KVT_CODEC_RAW = 0,
+                            KVT_CODEC_ZSTD = 1
 } kvt_codec_id;
 
 typedef enum kvt_log_level { KVT_LOG_ERROR = 0, KVT_LOG_WARN = 1, KVT_LOG_INFO = 2, KVT_LOG_DEBUG = 3 } kvt_log_level;
 
 /* ------------------------------------------------------------------ opening */
 
-enum { /* kvt_options.flags */
-    KVT_OPEN_READ_ONLY = 1u << 0,     /* look only: nothing on disk is changed; saves and puts are REJECTED */
-    KVT_OPEN_WRITE_THROUGH = 1u << 1, /* a put completes when the lower tier holds it (promise P1) */
-    KVT_OPEN_NO_BUDGET = 1u << 2,     /* ignore the write budget */
-    KVT_OPEN_NO_CREATE = 1u << 3,     /* a missing store is KVT_MISS instead of being formatted */
-    KVT_OPEN_RESET_CORRUPT = 1u << 4  /* a store whose root is unreadable is set aside and formatted anew */
+enum {                                   /* kvt_options.flags */
+       KVT_OPEN_READ_ONLY = 1u << 0,     /* look only: nothing on disk is changed; saves and puts are REJECTED */
+       KVT_OPEN_WRITE_THROUGH = 1u << 1, /* a put completes when the lower tier holds it (promise P1) */
+       KVT_OPEN_NO_BUDGET = 1u << 2,     /* ignore the write budget */
+       KVT_OPEN_NO_CREATE = 1u << 3,     /* a missing store is KVT_MISS instead of being formatted */
+       KVT_OPEN_RESET_CORRUPT = 1u << 4  /* a store whose root is unreadable is set aside and formatted anew */
 };
 
-typedef enum kvt_lower { /* which tier lies below RAM */
-    KVT_LOWER_DEFAULT = 0, /* what the store holds; a new store: file */
-    KVT_LOWER_FILE = 1,
-    KVT_LOWER_ROCKS = 2,
-    KVT_LOWER_NONE = 3 /* RAM only; store_path may be NULL */
+typedef enum kvt_lower {                        /* which tier lies below RAM */
+                         KVT_LOWER_DEFAULT = 0, /* what the store holds; a new store: file */
+                         KVT_LOWER_FILE = 1,
+                         KVT_LOWER_ROCKS = 2,
+                         KVT_LOWER_NONE = 3 /* RAM only; store_path may be NULL */
 } kvt_lower;
 
 typedef enum kvt_io_kind { KVT_IO_AUTO = 0, KVT_IO_URING = 1, KVT_IO_POOL = 2 } kvt_io_kind;
 
 /* What happened to a record of the lower tier; see kvt_options.on_event. */
 typedef enum kvt_event_kind {
-    KVT_EVENT_STORED = 1, /* the lower tier holds the record; told before any completion says so */
+    KVT_EVENT_STORED = 1,  /* the lower tier holds the record; told before any completion says so */
     KVT_EVENT_EVICTING = 2 /* the record is about to leave the lower tier; told before its space is reused */
 } kvt_event_kind;
 
@@ -161,29 +161,34 @@ typedef struct kvt_event {
 
 /* How to open an engine. */
 typedef struct kvt_options {
-    uint32_t struct_size;      /* sizeof(kvt_options) in the caller's build */
-    uint32_t flags;            /* KVT_OPEN_* */
-    const char *store_path;    /* directory, created 0700 if missing; copied; NULL only with KVT_LOWER_NONE */
-    uint32_t lower;            /* kvt_lower */
-    uint32_t io;               /* kvt_io_kind of the file tier */
-    uint64_t host_bytes_max;   /* bytes of the pinned pool; default 256 MiB, >= 1 MiB */
-    uint64_t disk_bytes_max;   /* bytes of the lower tier on disk; default 4 GiB; an existing store keeps its own */
-    uint64_t segment_bytes;    /* of a new file tier; default by size, 1 MiB..1 GiB, power of two */
+    uint32_t struct_size;         /* sizeof(kvt_options) in the caller's build */
+    uint32_t flags;               /* KVT_OPEN_* */
+    const char *store_path;       /* directory, created 0700 if missing; copied; NULL only with KVT_LOWER_NONE */
+    uint32_t lower;               /* kvt_lower */
+    uint32_t io;                  /* kvt_io_kind of the file tier */
+    uint64_t host_bytes_max;      /* bytes of the pinned pool; default 256 MiB, >= 1 MiB */
+    uint64_t disk_bytes_max;      /* bytes of the lower tier on disk; default 4 GiB; an existing store keeps its own */
+    uint64_t segment_bytes;       /* of a new file tier; default by size, 1 MiB..1 GiB, power of two */
     uint64_t write_bytes_per_day; /* write budget; default 1 x disk_bytes_max; see KVT_OPEN_NO_BUDGET */
     uint64_t index_entries_max;   /* records known at once; default by capacity */
-    uint32_t worker_count;     /* threads that move and check blobs; default 2, 1..64 */
-    uint32_t inflight_max;     /* tickets under way or not yet polled; default 256, 1..65536 */
-    uint32_t lease_ms_max;     /* a lease or pin ends by itself after this; default 30000 */
-    uint32_t close_ms_max;     /* what kvt_close may spend on flushing RAM to disk; default 10000 */
-    const char *backend;       /* "auto" (NULL), "cuda", "cpu", "portable"; a forced one fails if unusable */
-    void (*log)(void *arg, kvt_log_level level, const char *message); /* any thread; must not call kvtier; may be NULL */
+    uint32_t worker_count;        /* threads that move and check blobs; default 2, 1..64 */
+    uint32_t inflight_max;        /* tickets under way or not yet polled; default 256, 1..65536 */
+    uint32_t lease_ms_max;        /* a lease or pin ends by itself after this; default 30000 */
+    uint32_t close_ms_max;        /* what kvt_close may spend on flushing RAM to disk; default 10000 */
+    const char *backend;          /* "auto" (NULL), "cuda", "cpu", "portable"; a forced one fails if unusable */
+    void (*log)(void *arg, kvt_log_level level,
+                const char *message); /* any thread; must not call kvtier; may be NULL */
     void *log_arg;
     void (*on_event)(void *arg, const kvt_event *event); /* any thread; must not block or call kvtier; may be NULL */
     void *event_arg;
-    uint64_t (*clock_ns)(void *arg); /* replaces the clock of budget and ages (not of deadlines); NULL: CLOCK_MONOTONIC */
+    uint64_t (*clock_ns)(
+        void *arg); /* replaces the clock of budget and ages (not of deadlines); NULL: CLOCK_MONOTONIC */
     void *clock_arg;
 } kvt_options;
-#define KVT_OPTIONS_INIT { .struct_size = sizeof(kvt_options) }
+#define KVT_OPTIONS_INIT                                                                                               \
+    {                                                                                                                  \
+        .struct_size = sizeof(kvt_options)                                                                             \
+    }
 
 /*
  * Open an engine over one store directory.
@@ -211,7 +216,8 @@ KVT_API kvt_status kvt_open(const kvt_options *options, kvt_engine **out);
 KVT_API void kvt_close(kvt_engine *engine);
 
 /* Text of the last refusal or failure of a call of this thread: names the thing and the way out. Empty when the last
- * call had nothing to say. Valid until this thread's next call of kvtier. For asynchronous failures see kvt_completion. */
+ * call had nothing to say. Valid until this thread's next call of kvtier. For asynchronous failures see kvt_completion.
+ */
 KVT_API const char *kvt_last_error(void);
 
 /* ------------------------------------------------------------ pages, spaces */
@@ -250,29 +256,32 @@ typedef struct kvt_group {
     uint32_t page_count;  /* page ids must be below; 0: the group has no pages (put, get and match only) */
     uint32_t view_count;  /* 1..KVT_VIEWS_MAX */
     kvt_view views[KVT_VIEWS_MAX];
-    void *const *bases;   /* base_count pointers; NULL if page_count is 0 */
+    void *const *bases; /* base_count pointers; NULL if page_count is 0 */
     uint32_t base_count;
-    uint32_t reserved;    /* 0 */
+    uint32_t reserved; /* 0 */
 } kvt_group;
 
 typedef struct kvt_space_options {
     uint32_t struct_size;
-    uint32_t group_count;    /* 0: a space for kvt_put and kvt_get only, of opaque blobs */
-    const char *model;       /* required; all strings are copied */
-    const char *revision;    /* weights revision; NULL: "" */
-    const char *dtype;       /* element type as the engine names it, e.g. "bf16"; NULL: "" */
-    const char *position;    /* position encoding, e.g. "rope-neox theta=500000"; NULL: "" */
-    const char *salt;        /* tenant salt; only its digest is stored; NULL: "" */
-    uint32_t rank;           /* tensor-parallel rank and how many there are; count 0 means 1 */
+    uint32_t group_count; /* 0: a space for kvt_put and kvt_get only, of opaque blobs */
+    const char *model;    /* required; all strings are copied */
+    const char *revision; /* weights revision; NULL: "" */
+    const char *dtype;    /* element type as the engine names it, e.g. "bf16"; NULL: "" */
+    const char *position; /* position encoding, e.g. "rope-neox theta=500000"; NULL: "" */
+    const char *salt;     /* tenant salt; only its digest is stored; NULL: "" */
+    uint32_t rank;        /* tensor-parallel rank and how many there are; count 0 means 1 */
     uint32_t rank_count;
-    uint32_t chunk_tokens;   /* 0: 256, halved until the blob is at most 32 MiB */
-    uint32_t hash;           /* kvt_hash_id */
-    uint32_t codec;          /* kvt_codec_id used for new records; any stored codec can be read */
-    int32_t codec_level;     /* 0: the codec's default */
+    uint32_t chunk_tokens;    /* 0: 256, halved until the blob is at most 32 MiB */
+    uint32_t hash;            /* kvt_hash_id */
+    uint32_t codec;           /* kvt_codec_id used for new records; any stored codec can be read */
+    int32_t codec_level;      /* 0: the codec's default */
     uint64_t quota_bytes_max; /* stored bytes of this space over all tiers; 0: no quota */
     const kvt_group *groups;
 } kvt_space_options;
-#define KVT_SPACE_OPTIONS_INIT { .struct_size = sizeof(kvt_space_options) }
+#define KVT_SPACE_OPTIONS_INIT                                                                                         \
+    {                                                                                                                  \
+        .struct_size = sizeof(kvt_space_options)                                                                       \
+    }
 
 /*
  * Open a space. What names it (all but codec, quota, pages and strides) is hashed into its id and kept in the store as
@@ -296,35 +305,35 @@ typedef struct kvt_space_info {
     uint32_t chunk_tokens;
     uint32_t hash;
     uint32_t group_count;
-    uint32_t record_count;     /* of this space, all tiers */
-    uint64_t blob_bytes;       /* of a full chunk with all groups, uncompressed; 0 for opaque spaces */
+    uint32_t record_count;                /* of this space, all tiers */
+    uint64_t blob_bytes;                  /* of a full chunk with all groups, uncompressed; 0 for opaque spaces */
     uint64_t group_bytes[KVT_GROUPS_MAX]; /* share of each group in blob_bytes */
-    uint64_t stored_bytes;     /* of this space, all tiers, as stored */
+    uint64_t stored_bytes;                /* of this space, all tiers, as stored */
     uint64_t quota_bytes_max;
-    const char *text;          /* the descriptor as stored; valid until kvt_space_close() */
+    const char *text; /* the descriptor as stored; valid until kvt_space_close() */
 } kvt_space_info;
 KVT_API kvt_status kvt_space_get_info(kvt_space *space, kvt_space_info *out);
 
 /* Ids of all spaces known to the store. Writes at most capacity; *out_count receives how many there are. */
 KVT_API kvt_status kvt_space_list(kvt_engine *engine, kvt_key *ids, size_t capacity, size_t *out_count);
 
-/* Keys of the full chunks of a prompt, in order. *out_count = token_count / chunk_tokens; writes at most capacity. Needs
- * no engine thread; never blocks. */
+/* Keys of the full chunks of a prompt, in order. *out_count = token_count / chunk_tokens; writes at most capacity.
+ * Needs no engine thread; never blocks. */
 KVT_API kvt_status kvt_chunk_keys(const kvt_space *space, const uint32_t *tokens, uint64_t token_count, kvt_key *keys,
                                   size_t capacity, size_t *out_count);
 
 /* ---------------------------------------------------------- matching, plans */
 
 typedef struct kvt_match_result {
-    uint64_t tokens;           /* longest held prefix, all tiers */
-    uint64_t tokens_host;      /* of these, tokens whose chunk is in RAM */
-    uint64_t tokens_lower;     /* of these, tokens that must be read from the lower tier */
-    uint64_t bytes_host;       /* stored bytes to move, per tier */
+    uint64_t tokens;       /* longest held prefix, all tiers */
+    uint64_t tokens_host;  /* of these, tokens whose chunk is in RAM */
+    uint64_t tokens_lower; /* of these, tokens that must be read from the lower tier */
+    uint64_t bytes_host;   /* stored bytes to move, per tier */
     uint64_t bytes_lower;
-    uint64_t restore_ns;       /* estimate from the live bandwidth of tiers and codec; 0 when nothing was measured yet */
+    uint64_t restore_ns; /* estimate from the live bandwidth of tiers and codec; 0 when nothing was measured yet */
     uint32_t chunks;
-    uint32_t groups;           /* mask of groups present in every matched chunk */
-    uint64_t tokens_leading;   /* of these, the leading tokens whose chunks are all in RAM */
+    uint32_t groups;             /* mask of groups present in every matched chunk */
+    uint64_t tokens_leading;     /* of these, the leading tokens whose chunks are all in RAM */
     uint64_t restore_leading_ns; /* share of restore_ns for them; 0 when not measured */
 } kvt_match_result;
 
@@ -335,9 +344,9 @@ typedef struct kvt_match_result {
 KVT_API kvt_status kvt_match(kvt_space *space, const uint32_t *tokens, uint64_t token_count, kvt_match_result *out);
 
 typedef struct kvt_plan_result {
-    uint64_t tokens_restore;   /* restore this prefix ... */
-    uint64_t tokens_compute;   /* ... and compute the rest */
-    uint64_t restore_ns;       /* estimates; 0 where unknown */
+    uint64_t tokens_restore; /* restore this prefix ... */
+    uint64_t tokens_compute; /* ... and compute the rest */
+    uint64_t restore_ns;     /* estimates; 0 where unknown */
     uint64_t compute_ns;
 } kvt_plan_result;
 
@@ -349,16 +358,16 @@ KVT_API kvt_status kvt_plan(const kvt_match_result *match, uint64_t token_count,
 
 /* ------------------------------------------------- save, load, prefetch */
 
-enum { /* kvt_request.flags */
-    KVT_REQUEST_TAIL = 1u << 0,          /* also the last, partial chunk, under a key of exactly its tokens */
-    KVT_REQUEST_WRITE_THROUGH = 1u << 1, /* this save completes when the lower tier holds it */
-    KVT_REQUEST_PRIORITY = 1u << 2       /* before ordinary work in the engine's queues */
+enum {                                      /* kvt_request.flags */
+       KVT_REQUEST_TAIL = 1u << 0,          /* also the last, partial chunk, under a key of exactly its tokens */
+       KVT_REQUEST_WRITE_THROUGH = 1u << 1, /* this save completes when the lower tier holds it */
+       KVT_REQUEST_PRIORITY = 1u << 2       /* before ordinary work in the engine's queues */
 };
 
 /* Pages of one group: ids[t / page_tokens] holds token t of the prompt. KVT_PAGE_NONE: not there, touch nothing. */
 typedef struct kvt_page_list {
     const uint32_t *ids;
-    uint32_t count;  /* 0: this group is not moved */
+    uint32_t count; /* 0: this group is not moved */
     uint32_t reserved;
 } kvt_page_list;
 
@@ -369,29 +378,32 @@ typedef struct kvt_page_list {
 typedef struct kvt_request {
     uint32_t struct_size;
     uint32_t flags;
-    const uint32_t *tokens;     /* the prompt from its first token; needed for the keys */
+    const uint32_t *tokens; /* the prompt from its first token; needed for the keys */
     uint64_t token_count;
-    uint64_t token_begin;       /* the part to move; a load may start and end inside a chunk, a save covers whole chunks */
-    uint64_t token_end;         /* 0: token_count */
+    uint64_t token_begin; /* the part to move; a load may start and end inside a chunk, a save covers whole chunks */
+    uint64_t token_end;   /* 0: token_count */
     const kvt_page_list *pages; /* one per group of the space; not used by kvt_prefetch */
     uint32_t group_count;
-    uint32_t layer_begin;       /* load only: layers [layer_begin, layer_begin + layer_count) of each group, clipped; */
-    uint32_t layer_count;       /* 0: all */
-    uint32_t cost_us;           /* save: the caller's estimate of computing one chunk; 0 unknown */
-    void *stream;               /* device stream the pages are ordered on; NULL on the CPU backend */
-    uint64_t timeout_ns;        /* from the call; 0: no deadline */
-    uint64_t user_data;         /* given back in the completion */
+    uint32_t layer_begin; /* load only: layers [layer_begin, layer_begin + layer_count) of each group, clipped; */
+    uint32_t layer_count; /* 0: all */
+    uint32_t cost_us;     /* save: the caller's estimate of computing one chunk; 0 unknown */
+    void *stream;         /* device stream the pages are ordered on; NULL on the CPU backend */
+    uint64_t timeout_ns;  /* from the call; 0: no deadline */
+    uint64_t user_data;   /* given back in the completion */
 } kvt_request;
-#define KVT_REQUEST_INIT { .struct_size = sizeof(kvt_request) }
+#define KVT_REQUEST_INIT                                                                                               \
+    {                                                                                                                  \
+        .struct_size = sizeof(kvt_request)                                                                             \
+    }
 
 /*
  * Save the full chunks of [token_begin, token_end) that are not held yet.
  *
  * Blocks   no.
- * Returns  KVT_OK and a ticket; KVT_BUSY (inflight_max reached, nothing accepted); KVT_INVALID; KVT_REJECTED (read-only).
- * Completes KVT_OK        every full chunk is held now (with write-through: in the lower tier)
- *          KVT_PARTIAL    a leading part is; `tokens` says how many, `cause` why it stopped
- *          KVT_REJECTED   none is: policy, quota, no room, deadline or cancel; `cause` says which
+ * Returns  KVT_OK and a ticket; KVT_BUSY (inflight_max reached, nothing accepted); KVT_INVALID; KVT_REJECTED
+ * (read-only). Completes KVT_OK        every full chunk is held now (with write-through: in the lower tier) KVT_PARTIAL
+ * a leading part is; `tokens` says how many, `cause` why it stopped KVT_REJECTED   none is: policy, quota, no room,
+ * deadline or cancel; `cause` says which
  */
 KVT_API kvt_status kvt_save(kvt_space *space, const kvt_request *request, kvt_ticket *out);
 
@@ -414,26 +426,29 @@ KVT_API kvt_status kvt_prefetch(kvt_space *space, const kvt_request *request, kv
 /* One blob by key. The buffer belongs to the engine until the completion of its batch. */
 typedef struct kvt_item {
     kvt_key key;
-    void *buffer;          /* put: the bytes; get: receives them. Any alignment; not NULL */
-    uint64_t bytes;        /* put: 1..KVT_BLOB_BYTES_MAX; get: size of the buffer in, size of the blob out (also when
-                              the buffer was too small: status is then KVT_INVALID) */
-    kvt_status status;     /* out: KVT_OK, KVT_MISS, KVT_REJECTED, KVT_EXISTS (put of other bytes under a held key), ... */
-    uint32_t tiers;        /* out: mask of tiers that hold it now */
+    void *buffer;      /* put: the bytes; get: receives them. Any alignment; not NULL */
+    uint64_t bytes;    /* put: 1..KVT_BLOB_BYTES_MAX; get: size of the buffer in, size of the blob out (also when
+                          the buffer was too small: status is then KVT_INVALID) */
+    kvt_status status; /* out: KVT_OK, KVT_MISS, KVT_REJECTED, KVT_EXISTS (put of other bytes under a held key), ... */
+    uint32_t tiers;    /* out: mask of tiers that hold it now */
 } kvt_item;
 
 typedef struct kvt_batch {
     uint32_t struct_size;
-    uint32_t flags;        /* KVT_REQUEST_WRITE_THROUGH, KVT_REQUEST_PRIORITY */
-    kvt_item *items;       /* belongs to the engine until completion */
-    uint32_t count;        /* 1..65536 */
+    uint32_t flags;  /* KVT_REQUEST_WRITE_THROUGH, KVT_REQUEST_PRIORITY */
+    kvt_item *items; /* belongs to the engine until completion */
+    uint32_t count;  /* 1..65536 */
     uint32_t reserved;
     uint64_t timeout_ns;
     uint64_t user_data;
 } kvt_batch;
-#define KVT_BATCH_INIT { .struct_size = sizeof(kvt_batch) }
+#define KVT_BATCH_INIT                                                                                                 \
+    {                                                                                                                  \
+        .struct_size = sizeof(kvt_batch)                                                                               \
+    }
 
-/* Store or fetch a batch of blobs from host memory. Completion: KVT_OK if every item is KVT_OK, KVT_PARTIAL if some are,
- * KVT_MISS (get) or KVT_REJECTED (put) if none is. */
+/* Store or fetch a batch of blobs from host memory. Completion: KVT_OK if every item is KVT_OK, KVT_PARTIAL if some
+ * are, KVT_MISS (get) or KVT_REJECTED (put) if none is. */
 KVT_API kvt_status kvt_put(kvt_space *space, const kvt_batch *batch, kvt_ticket *out);
 KVT_API kvt_status kvt_get(kvt_space *space, const kvt_batch *batch, kvt_ticket *out);
 
@@ -474,17 +489,17 @@ KVT_API kvt_status kvt_quota(kvt_space *space, uint64_t quota_bytes_max);
 typedef struct kvt_completion {
     kvt_ticket ticket;
     uint64_t user_data;
-    kvt_status status;      /* see the call */
-    kvt_status cause;       /* why it is not KVT_OK: KVT_TIMEOUT, KVT_CANCELLED, KVT_CORRUPT, KVT_IO, KVT_BUSY, ... */
-    int32_t system_error;   /* errno of the cause, 0 if none */
-    uint32_t tiers;         /* mask: tiers that hold all of what was saved or served */
-    uint32_t groups;        /* load: groups restored for every restored token; save: groups saved */
+    kvt_status status;    /* see the call */
+    kvt_status cause;     /* why it is not KVT_OK: KVT_TIMEOUT, KVT_CANCELLED, KVT_CORRUPT, KVT_IO, KVT_BUSY, ... */
+    int32_t system_error; /* errno of the cause, 0 if none */
+    uint32_t tiers;       /* mask: tiers that hold all of what was saved or served */
+    uint32_t groups;      /* load: groups restored for every restored token; save: groups saved */
     uint32_t chunks;
-    uint64_t tokens;        /* save, load, prefetch: tokens of the range that are held / restored, from its start */
-    uint64_t bytes;         /* blob bytes moved between pages or buffers and RAM */
-    uint64_t bytes_lower;   /* stored bytes read from or written to the lower tier for this ticket */
-    uint64_t tokens_host;   /* load: tokens served from RAM as it was at the call */
-    uint64_t tokens_lower;  /* load: tokens served from the lower tier */
+    uint64_t tokens;       /* save, load, prefetch: tokens of the range that are held / restored, from its start */
+    uint64_t bytes;        /* blob bytes moved between pages or buffers and RAM */
+    uint64_t bytes_lower;  /* stored bytes read from or written to the lower tier for this ticket */
+    uint64_t tokens_host;  /* load: tokens served from RAM as it was at the call */
+    uint64_t tokens_lower; /* load: tokens served from the lower tier */
     uint64_t elapsed_ns;
 } kvt_completion;
 
@@ -507,16 +522,16 @@ KVT_API kvt_status kvt_cancel(kvt_engine *engine, kvt_ticket ticket);
 typedef struct kvt_record_info {
     kvt_key space;
     kvt_key key;
-    kvt_key parent;      /* all zero: first chunk, or put by key */
-    uint64_t raw_bytes;  /* blob, decoded */
+    kvt_key parent;     /* all zero: first chunk, or put by key */
+    uint64_t raw_bytes; /* blob, decoded */
     uint64_t stored_bytes;
-    uint32_t tiers;      /* mask */
+    uint32_t tiers; /* mask */
     uint32_t codec;
-    uint32_t depth;      /* position of the chunk in its prompt */
-    uint32_t groups;     /* mask; 0: put by key, opaque */
+    uint32_t depth;  /* position of the chunk in its prompt */
+    uint32_t groups; /* mask; 0: put by key, opaque */
     uint32_t has_tokens;
     uint32_t cost_us;
-    uint32_t hits;       /* small saturating counter */
+    uint32_t hits; /* small saturating counter */
     uint32_t pinned;
 } kvt_record_info;
 
@@ -527,13 +542,14 @@ typedef struct kvt_record_info {
 KVT_API kvt_status kvt_scan(kvt_engine *engine, kvt_space *space, uint64_t *cursor, kvt_record_info *records,
                             size_t capacity, size_t *out_count);
 
-/* Check records against their hash by reading them: the one record, or NULL for the next batch of a walk as in kvt_scan.
- * KVT_CORRUPT in status[] for a damaged record, which is dropped unless the engine is read-only. Blocks. */
+/* Check records against their hash by reading them: the one record, or NULL for the next batch of a walk as in
+ * kvt_scan. KVT_CORRUPT in status[] for a damaged record, which is dropped unless the engine is read-only. Blocks. */
 KVT_API kvt_status kvt_verify(kvt_engine *engine, kvt_space *space, uint64_t *cursor, kvt_record_info *records,
                               kvt_status *statuses, size_t capacity, size_t *out_count);
 
 enum { KVT_HISTOGRAM_BUCKETS = 64 };
-/* Latencies: bucket i counts durations of [2^(i/2), 2^((i+1)/2)) microseconds (half-octave steps, i even: exact powers). */
+/* Latencies: bucket i counts durations of [2^(i/2), 2^((i+1)/2)) microseconds (half-octave steps, i even: exact
+ * powers). */
 typedef struct kvt_histogram {
     uint64_t count;
     uint64_t sum_ns;
@@ -542,48 +558,48 @@ typedef struct kvt_histogram {
 } kvt_histogram;
 
 typedef struct kvt_tier_stats {
-    uint32_t present;        /* this tier is part of the engine */
-    uint32_t state;          /* 0 on, 1 writes off, 2 off */
+    uint32_t present; /* this tier is part of the engine */
+    uint32_t state;   /* 0 on, 1 writes off, 2 off */
     char name[16];
-    char detail[112];        /* e.g. "io_uring, direct, registered, huge pages" */
+    char detail[112]; /* e.g. "io_uring, direct, registered, huge pages" */
     uint64_t capacity_bytes;
-    uint64_t used_bytes;     /* physical, headers and padding included */
+    uint64_t used_bytes; /* physical, headers and padding included */
     uint64_t record_count;
-    uint64_t record_bytes;   /* stored bytes of live records */
-    uint64_t read_bytes;     /* since open */
+    uint64_t record_bytes; /* stored bytes of live records */
+    uint64_t read_bytes;   /* since open */
     uint64_t written_bytes;
-    uint64_t read_ns;        /* time during which at least one read was under way */
+    uint64_t read_ns; /* time during which at least one read was under way */
     uint64_t written_ns;
     uint64_t evicted_records;
     uint64_t evicted_bytes;
     uint64_t errors;
     uint64_t corrupt_records;
-    uint64_t durable;        /* power loss leaves sealed segments intact (promise P2) */
+    uint64_t durable; /* power loss leaves sealed segments intact (promise P2) */
 } kvt_tier_stats;
 
 typedef struct kvt_stats {
-    uint32_t struct_size;    /* set by the caller */
-    uint32_t health;         /* 0 healthy, 1 degraded: a tier is off or errors occurred */
+    uint32_t struct_size; /* set by the caller */
+    uint32_t health;      /* 0 healthy, 1 degraded: a tier is off or errors occurred */
     uint32_t space_count;
     uint32_t inflight;       /* tickets under way */
     kvt_tier_stats tiers[3]; /* by kvt_tier_id */
     uint64_t lookup_tokens;  /* kvt_match: asked, and held by tier (contiguous prefix) */
     uint64_t hit_tokens_host;
     uint64_t hit_tokens_lower;
-    uint64_t saved_chunks, saved_bytes;       /* gathered into RAM */
-    uint64_t loaded_chunks, loaded_bytes;     /* scattered into pages */
-    uint64_t rejected_chunks;                 /* by quota, room or policy */
-    uint64_t admission_skipped_chunks;        /* left RAM without being written: budget or filter */
-    uint64_t collisions;                      /* same key, other tokens: answered as a miss */
-    uint64_t load_failures;                   /* loads that met damage, I/O errors or a deadline */
+    uint64_t saved_chunks, saved_bytes;   /* gathered into RAM */
+    uint64_t loaded_chunks, loaded_bytes; /* scattered into pages */
+    uint64_t rejected_chunks;             /* by quota, room or policy */
+    uint64_t admission_skipped_chunks;    /* left RAM without being written: budget or filter */
+    uint64_t collisions;                  /* same key, other tokens: answered as a miss */
+    uint64_t load_failures;               /* loads that met damage, I/O errors or a deadline */
     uint64_t gather_bytes, gather_ns, scatter_bytes, scatter_ns, encode_bytes, encode_ns, decode_bytes, decode_ns,
-        hash_bytes, hash_ns;                  /* per stage, summed over threads */
-    uint64_t budget_tokens;                   /* bytes the write budget still allows; UINT64_MAX without one */
-    uint64_t live_bytes;                      /* heap of the library */
-    uint64_t pool_bytes;                      /* pinned pool */
-    char pool_pages[16];                      /* "huge", "transparent", "small" */
+        hash_bytes, hash_ns; /* per stage, summed over threads */
+    uint64_t budget_tokens;  /* bytes the write budget still allows; UINT64_MAX without one */
+    uint64_t live_bytes;     /* heap of the library */
+    uint64_t pool_bytes;     /* pinned pool */
+    char pool_pages[16];     /* "huge", "transparent", "small" */
     char backend[32];
-    kvt_histogram save, load, put, get;       /* call to completion */
+    kvt_histogram save, load, put, get; /* call to completion */
 } kvt_stats;
 /* A consistent enough copy: counters are read one by one. */
 KVT_API kvt_status kvt_get_stats(kvt_engine *engine, kvt_stats *out);

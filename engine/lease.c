@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Leases: bounded claims on RAM copies. A slot carries a generation, so that a stale or repeated release is noticed; the
- * thread that keeps time ends what its owner forgot.
+ * Leases: bounded claims on RAM copies. A slot carries a generation, so that a stale or repeated release is noticed;
+ * the thread that keeps time ends what its owner forgot.
  */
 #include "engine/space.h"
 
 typedef struct lease_slot {
     uint32_t generation;
-    uint32_t entry;       /* KVT_ENTRY_NONE: free */
+    uint32_t entry; /* KVT_ENTRY_NONE: free */
     uint64_t deadline_ns;
 } lease_slot;
 

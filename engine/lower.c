@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The lower tier and the engine as they see one another: what the tier tells (recovered, stored, evicted) changes the index
- * here, and the digests of record images are made and checked here, on the engine's workers.
+ * The lower tier and the engine as they see one another: what the tier tells (recovered, stored, evicted) changes the
+ * index here, and the digests of record images are made and checked here, on the engine's workers.
  */
 #include "engine/space.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How much of a prompt is held: keys of a batch of chunks, then their index entries, whose memory was asked for while the keys
- * were hashed. No I/O, no allocation.
+ * How much of a prompt is held: keys of a batch of chunks, then their index entries, whose memory was asked for while
+ * the keys were hashed. No I/O, no allocation.
  */
 #include "engine/space.h"
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between the caller's memory and record images. A payload is a token section (absent for blobs put by key), then the blob:
- * groups in order, each [layer][view][plane][token][head][byte], encoded when the space says so and it gets smaller.
+ * Between the caller's memory and record images. A payload is a token section (absent for blobs put by key), then the
+ * blob: groups in order, each [layer][view][plane][token][head][byte], encoded when the space says so and it gets
+ * smaller.
  *
- *   token section   u32 token count | u32 bytes of the section | u64 zero | u32 tokens ... | zero up to a multiple of 64
+ *   token section   u32 token count | u32 bytes of the section | u64 zero | u32 tokens ... | zero up to a multiple of
+ * 64
  */
 #include "engine/request.h"
 
@@ -14,10 +16,7 @@ uint64_t kvt_unit_section_bytes(const kvt_unit *unit)
     return unit->tokens == 0 ? 0 : kvt_align_up(SECTION_HEAD_BYTES + 4ull * unit->tokens, KVT_TOKEN_ALIGN);
 }
 
-static uint64_t chunk_begin(const kvt_unit *unit)
-{
-    return (uint64_t)unit->depth * unit->space->chunk_tokens;
-}
+static uint64_t chunk_begin(const kvt_unit *unit) { return (uint64_t)unit->depth * unit->space->chunk_tokens; }
 
 static void write_section(const kvt_unit *unit, uint8_t *at)
 {
@@ -45,7 +44,8 @@ static bool same_tokens(const kvt_unit *unit, const uint8_t *at, uint64_t payloa
 
 /* ---- moves ---- */
 
-/* Moves of the groups of `mask` between a blob and the request's pages; *out_groups: those with pages in the request. */
+/* Moves of the groups of `mask` between a blob and the request's pages; *out_groups: those with pages in the request.
+ */
 static uint32_t make_moves(const kvt_unit *unit, uint8_t *blob, uint32_t mask, kvt_move *moves, uint32_t *out_groups)
 {
     const kvt_ticket_state *request = unit->request;
@@ -83,8 +83,8 @@ static kvt_status run_moves(kvt_unit *unit, kvt_direction direction, const kvt_m
     kvt_engine *engine = unit->engine;
     kvt_fence fence = {0};
     uint64_t begin = kvt_now_ns();
-    kvt_status status = kvt_backend_move(engine->backend, unit->space->layout, direction, moves, count,
-                                         unit->request->stream, &fence);
+    kvt_status status =
+        kvt_backend_move(engine->backend, unit->space->layout, direction, moves, count, unit->request->stream, &fence);
     kvt_status waited = kvt_backend_fence_wait(engine->backend, &fence);
     kvt_counters *counters = &engine->counters;
     kvt_count(direction == KVT_GATHER ? &counters->gather_ns : &counters->scatter_ns, kvt_now_ns() - begin);

@@ -6,8 +6,10 @@
 
 #include <inttypes.h>
 
-enum { FLAGS_KNOWN = KVT_OPEN_READ_ONLY | KVT_OPEN_WRITE_THROUGH | KVT_OPEN_NO_BUDGET | KVT_OPEN_NO_CREATE |
-                     KVT_OPEN_RESET_CORRUPT };
+enum {
+    FLAGS_KNOWN =
+        KVT_OPEN_READ_ONLY | KVT_OPEN_WRITE_THROUGH | KVT_OPEN_NO_BUDGET | KVT_OPEN_NO_CREATE | KVT_OPEN_RESET_CORRUPT
+};
 
 typedef struct option_row {
     const char *name;
@@ -17,7 +19,9 @@ typedef struct option_row {
 } option_row;
 
 #define ROW(field, standard, min, max)                                                                                 \
-    {#field, offsetof(kvt_options, field), sizeof(((kvt_options *)0)->field), (standard), (min), (max)}
+    {                                                                                                                  \
+#field, offsetof(kvt_options, field), sizeof(((kvt_options *)0)->field), (standard), (min), (max)              \
+    }
 
 static const uint64_t MIB = UINT64_C(1) << 20;
 static const option_row rows[] = {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Restore or recompute. A prefix of n tokens costs the time to restore it plus the time to compute what lies behind; the
- * cheapest n wins. Both are linear in n along RAM and along the lower tier, so the minimum lies at an end of a run: nothing,
- * the leading run that is in RAM, or the whole match. A tie goes to the longer prefix, which leaves the accelerator free.
+ * Restore or recompute. A prefix of n tokens costs the time to restore it plus the time to compute what lies behind;
+ * the cheapest n wins. Both are linear in n along RAM and along the lower tier, so the minimum lies at an end of a run:
+ * nothing, the leading run that is in RAM, or the whole match. A tie goes to the longer prefix, which leaves the
+ * accelerator free.
  *
  * Not here: where the estimates come from (match), and queueing on the accelerator, which only the caller knows.
  */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whether a blob that leaves RAM is written down. The one idea: flash wears by the byte, so writes are paid from a bucket
- * that fills at a steady rate. While there is something in it everything is written; on credit only what was used in RAM or
- * has left RAM before; beyond a tenth of the bucket in debt nothing.
+ * Whether a blob that leaves RAM is written down. The one idea: flash wears by the byte, so writes are paid from a
+ * bucket that fills at a steady rate. While there is something in it everything is written; on credit only what was
+ * used in RAM or has left RAM before; beyond a tenth of the bucket in debt nothing.
  *
- * "Has left before" is a Bloom filter in two windows: keys go into the young one, a full young one becomes the old one and
- * the old one is emptied. One bit of memory per key suffices, there is no need to count.
+ * "Has left before" is a Bloom filter in two windows: keys go into the young one, a full young one becomes the old one
+ * and the old one is emptied. One bit of memory per key suffices, there is no need to count.
  *
  * Not here: which blob leaves (policy_s3fifo.c) and whether loading it would be faster than computing it (planner.c).
  */

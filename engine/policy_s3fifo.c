@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * S3-FIFO: who leaves RAM next. New blobs enter a small queue (10 % of the bytes); what was touched there moves on to the
- * main queue, what was not leaves and is remembered as a ghost, so that its return goes straight into the main queue. The
- * main queue gives each touch another round. The one idea: most blobs of a prompt are used once and must not push out those
- * that are shared.
+ * S3-FIFO: who leaves RAM next. New blobs enter a small queue (10 % of the bytes); what was touched there moves on to
+ * the main queue, what was not leaves and is remembered as a ghost, so that its return goes straight into the main
+ * queue. The main queue gives each touch another round. The one idea: most blobs of a prompt are used once and must not
+ * push out those that are shared.
  *
- * Ghosts are a window over the last 90 % of the capacity that left the small queue; a hit does not take one out. That is the
- * variant the published hit ratios of docs/policies.md were made with.
+ * Ghosts are a window over the last 90 % of the capacity that left the small queue; a hit does not take one out. That
+ * is the variant the published hit ratios of docs/policies.md were made with.
  *
  * Not here: capacity (the caller evicts until there is room), locks, and what becomes of a victim.
  */
@@ -271,7 +271,8 @@ static uint32_t evict_any(kvt_s3 *s3, bool (*may)(void *arg, uint32_t id), void 
 }
 
 /* A step looks at the oldest blob of a queue and moves it on. Without refusals one walk through the small queue and
- * FREQUENCY_MAX + 1 through the main queue always find a victim; with refusals that is where the search changes its ways. */
+ * FREQUENCY_MAX + 1 through the main queue always find a victim; with refusals that is where the search changes its
+ * ways. */
 uint32_t kvt_s3_evict(kvt_s3 *s3, bool (*may)(void *arg, uint32_t id), void *arg)
 {
     const uint64_t walks = KVT_S3_FREQUENCY_MAX + 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Room in the pinned pool. Whoever needs an extent takes it here; when there is no hole, copies leave in S3-FIFO order: those
- * that the lower tier holds, or that admission does not let in, go at once; the others are written down first, and the unit
- * that needs room is parked until that is done. Nothing waits on a thread, and nothing grows.
+ * Room in the pinned pool. Whoever needs an extent takes it here; when there is no hole, copies leave in S3-FIFO order:
+ * those that the lower tier holds, or that admission does not let in, go at once; the others are written down first,
+ * and the unit that needs room is parked until that is done. Nothing waits on a thread, and nothing grows.
  *
  * An extent is `moving` while a unit or a writer works with it. When nothing moves and no victim is left, everything is
  * pinned or leased: the answer is KVT_NOSPACE instead of a wait without end.
@@ -20,11 +20,11 @@ typedef struct writer {
 
 struct kvt_ram {
     pthread_mutex_t lock;
-    pthread_cond_t idle;      /* a writer came back */
+    pthread_cond_t idle; /* a writer came back */
     kvt_s3 *s3;
-    uint64_t moving;          /* extents that units or writers work with */
-    uint64_t coming_bytes;    /* that writers will free */
-    uint64_t wanted_bytes;    /* of parked units */
+    uint64_t moving;       /* extents that units or writers work with */
+    uint64_t coming_bytes; /* that writers will free */
+    uint64_t wanted_bytes; /* of parked units */
     kvt_unit *parked_head, *parked_tail;
     writer *free_writers;
     uint32_t busy_writers;
@@ -60,7 +60,8 @@ void kvt_ram_give_all(kvt_engine *engine)
     if (engine->index == NULL || engine->pool == NULL)
         return;
     uint32_t end = kvt_index_id_end(engine->index);
-    for (uint32_t id = kvt_index_next_used(engine->index, 0); id < end; id = kvt_index_next_used(engine->index, id + 1)) {
+    for (uint32_t id = kvt_index_next_used(engine->index, 0); id < end;
+         id = kvt_index_next_used(engine->index, id + 1)) {
         kvt_entry *entry = kvt_index_lock_id(engine->index, id);
         uint8_t *image = entry->live ? entry->image : NULL;
         entry->image = NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The life of a ticket: a slot is taken, chunks are handed out to units as those become free, outcomes come in, the request
- * completes exactly once, its completion is taken, the slot is free again. See request.h for how an early end works.
+ * The life of a ticket: a slot is taken, chunks are handed out to units as those become free, outcomes come in, the
+ * request completes exactly once, its completion is taken, the slot is free again. See request.h for how an early end
+ * works.
  */
 #include "engine/requests_int.h"
 
@@ -135,8 +136,13 @@ static bool all_started(const kvt_ticket_state *request)
 static void prepare_unit(kvt_unit *unit, kvt_ticket_state *request, uint32_t chunk)
 {
     kvt_engine *engine = unit->engine;
-    *unit = (kvt_unit){.engine = engine, .space = request->space, .verb = request->verb, .chunk = chunk,
-                       .entry = KVT_ENTRY_NONE, .request = request, .cost_us = request->cost_us};
+    *unit = (kvt_unit){.engine = engine,
+                       .space = request->space,
+                       .verb = request->verb,
+                       .chunk = chunk,
+                       .entry = KVT_ENTRY_NONE,
+                       .request = request,
+                       .cost_us = request->cost_us};
     unit->urgent = (request->flags & KVT_REQUEST_PRIORITY) != 0;
     unit->write_through = (request->flags & KVT_REQUEST_WRITE_THROUGH) != 0 && engine->lower != NULL;
     kvt_request_describe_chunk(request, unit);

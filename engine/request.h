@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tickets. A request is the bookkeeping of one ticket; a unit is one chunk (or item) of it under way. Units come from a fixed
- * pool: a request hands out its chunks as units become free. A unit whose request ends early (deadline, cancel) is detached:
- * it finishes what it does to RAM and disk on its own and touches nothing of the caller's any more. The request completes at
- * once, or, if units are moving the caller's bytes at that instant, when the last of them has stopped.
+ * Tickets. A request is the bookkeeping of one ticket; a unit is one chunk (or item) of it under way. Units come from a
+ * fixed pool: a request hands out its chunks as units become free. A unit whose request ends early (deadline, cancel)
+ * is detached: it finishes what it does to RAM and disk on its own and touches nothing of the caller's any more. The
+ * request completes at once, or, if units are moving the caller's bytes at that instant, when the last of them has
+ * stopped.
  */
 #ifndef KVT_REQUEST_H
 #define KVT_REQUEST_H
@@ -28,69 +29,69 @@ typedef struct kvt_ticket_state kvt_ticket_state;
 
 /* One chunk under way. Fields above the line belong to whoever runs it; the others as said. */
 struct kvt_unit {
-    kvt_job job;               /* first: a queued unit is a queued job */
+    kvt_job job; /* first: a queued unit is a queued job */
     kvt_engine *engine;
     kvt_space *space;
     kvt_verb verb;
     bool write_through;
     bool urgent;
-    bool retried;              /* a damaged read was repeated once */
-    bool compared;             /* put: the held blob was found to be the same */
-    uint32_t chunk;            /* index within the request */
-    uint32_t depth;            /* position of the chunk in its prompt */
-    uint32_t tokens;           /* of the chunk; 0: opaque */
+    bool retried;    /* a damaged read was repeated once */
+    bool compared;   /* put: the held blob was found to be the same */
+    uint32_t chunk;  /* index within the request */
+    uint32_t depth;  /* position of the chunk in its prompt */
+    uint32_t tokens; /* of the chunk; 0: opaque */
     uint32_t cost_us;
-    uint32_t groups;           /* save: mask to store */
+    uint32_t groups; /* save: mask to store */
     uint64_t token_fp;
     kvt_key key;
     kvt_key parent;
-    uint32_t entry;            /* id, once it has one */
-    uint8_t *extent;           /* taken, not yet an entry's image */
-    uint64_t raw_bytes;        /* of the blob */
+    uint32_t entry;     /* id, once it has one */
+    uint8_t *extent;    /* taken, not yet an entry's image */
+    uint64_t raw_bytes; /* of the blob */
     uint64_t extent_bytes;
-    uint64_t charged;          /* quota taken for a record that is not published yet */
-    uint8_t *image;            /* an entry's copy this unit uses */
-    uint64_t wanted_bytes;     /* ram.c: while parked */
-    bool parked;               /* ram.c: was parked, keeps its turn */
+    uint64_t charged;      /* quota taken for a record that is not published yet */
+    uint8_t *image;        /* an entry's copy this unit uses */
+    uint64_t wanted_bytes; /* ram.c: while parked */
+    bool parked;           /* ram.c: was parked, keeps its turn */
     kvt_outcome outcome;
     kvt_tier_op op;
     /* ---- guarded by the requests' lock */
     kvt_ticket_state *request; /* NULL: detached */
     kvt_unit *request_next, *request_previous;
-    bool touching;             /* moves the caller's bytes right now */
+    bool touching; /* moves the caller's bytes right now */
 };
 
-struct kvt_ticket_state {      /* guarded by the requests' lock, but what is set before units start and never changes */
-    kvt_ticket id;             /* 0: the slot is free */
+struct kvt_ticket_state { /* guarded by the requests' lock, but what is set before units start and never changes */
+    kvt_ticket id;        /* 0: the slot is free */
     kvt_verb verb;
     kvt_space *space;
     uint32_t flags;
     uint64_t user_data;
     uint64_t start_ns;
-    uint64_t deadline_ns;      /* 0: none */
+    uint64_t deadline_ns; /* 0: none */
     void *stream;
     uint32_t cost_us;
     uint32_t layer_begin, layer_count;
     /* the arena and what lies in it */
     uint8_t *arena;
     uint64_t arena_bytes;
-    uint32_t *tokens;          /* of the whole prompt */
-    kvt_key *keys;             /* of the chunks of the range, one more in front: the parent of the first */
+    uint32_t *tokens; /* of the whole prompt */
+    kvt_key *keys;    /* of the chunks of the range, one more in front: the parent of the first */
     uint32_t *pages[KVT_GROUPS_MAX];
     uint32_t page_counts[KVT_GROUPS_MAX];
     kvt_outcome *outcomes;
-    uint32_t *ids;             /* entries seen, for touching; KVT_ENTRY_NONE */
-    kvt_item *items;           /* put, get: the caller's */
+    uint32_t *ids;   /* entries seen, for touching; KVT_ENTRY_NONE */
+    kvt_item *items; /* put, get: the caller's */
     uint64_t token_begin, token_end, token_count;
-    uint32_t first_chunk;      /* of the range, position in the prompt */
+    uint32_t first_chunk; /* of the range, position in the prompt */
     uint32_t chunk_count;
-    bool backwards;            /* chunks are handed out last to first */
+    bool backwards; /* chunks are handed out last to first */
     /* progress */
-    uint32_t started;          /* chunks handed out */
+    uint32_t started; /* chunks handed out */
     uint32_t under_way;
     uint32_t touching;
-    uint32_t limit;            /* loads: chunks at or behind are not needed any more */
-    bool ending;               /* ended early: hand out no more, complete when nothing touches */
+    uint32_t limit; /* loads: chunks at or behind are not needed any more */
+    bool ending;    /* ended early: hand out no more, complete when nothing touches */
     kvt_status end_cause;
     bool done;
     kvt_unit *units;
@@ -110,7 +111,8 @@ void kvt_request_start(kvt_engine *engine, kvt_ticket_state *request, kvt_ticket
 void kvt_request_abandon(kvt_engine *engine, kvt_ticket_state *request); /* instead of start */
 uint32_t kvt_requests_inflight(kvt_engine *engine);
 
-/* May the unit read or write the caller's memory? false: detached, or not needed any more. Each true ends with touch_end. */
+/* May the unit read or write the caller's memory? false: detached, or not needed any more. Each true ends with
+ * touch_end. */
 bool kvt_unit_touch_begin(kvt_unit *unit);
 void kvt_unit_touch_end(kvt_unit *unit);
 /* Remember which entry served the chunk, for touching the chain when the request completes. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What request.c, deadline.c and conclude.c share: the table of tickets and the pool of units. Everything in kvt_requests is
- * guarded by its lock.
+ * What request.c, deadline.c and conclude.c share: the table of tickets and the pool of units. Everything in
+ * kvt_requests is guarded by its lock.
  */
 #ifndef KVT_REQUESTS_INT_H
 #define KVT_REQUESTS_INT_H
@@ -15,7 +15,7 @@ struct kvt_requests {
     kvt_engine *engine;
     kvt_ticket_state *slots;
     uint32_t slot_count;
-    uint32_t active;        /* tickets under way */
+    uint32_t active; /* tickets under way */
     uint64_t ticket_count;
     kvt_ticket_state *free_slots;
     kvt_ticket_state *ready_head, *ready_tail; /* have chunks to hand out */

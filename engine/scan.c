@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Walking the records, and checking them against their hashes. The cursor is an entry id plus one: an entry keeps its id while
- * it lives, so what is there during the whole walk is seen once.
+ * Walking the records, and checking them against their hashes. The cursor is an entry id plus one: an entry keeps its
+ * id while it lives, so what is there during the whole walk is seen once.
  */
 #include "engine/space.h"
 
@@ -111,7 +111,8 @@ static kvt_status verify_one(kvt_engine *engine, const kvt_record_info *info, ui
 {
     check c = {.op = {.image = image}};
     uint32_t slot;
-    if (kvt_spaces_intern(engine->spaces, &info->space, &slot) != KVT_OK || !find_below(engine, slot, &info->key, &c.op))
+    if (kvt_spaces_intern(engine->spaces, &info->space, &slot) != KVT_OK ||
+        !find_below(engine, slot, &info->key, &c.op))
         return KVT_OK; /* only in RAM, where what this process gathered is trusted */
     pthread_mutex_init(&c.lock, NULL);
     pthread_cond_init(&c.ended, NULL);
@@ -128,8 +129,7 @@ static void drop_damaged(kvt_engine *engine, const kvt_record_info *info)
     uint32_t slot;
     kvt_tier_op op;
     if ((engine->options.flags & KVT_OPEN_READ_ONLY) != 0 ||
-        kvt_spaces_intern(engine->spaces, &info->space, &slot) != KVT_OK ||
-        !find_below(engine, slot, &info->key, &op))
+        kvt_spaces_intern(engine->spaces, &info->space, &slot) != KVT_OK || !find_below(engine, slot, &info->key, &op))
         return;
     kvt_count(&engine->counters.corrupt_records, 1);
     kvt_lower_forget(engine, slot, &info->key, &op.place);

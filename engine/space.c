@@ -17,7 +17,7 @@ typedef struct space_row {
 } space_row;
 
 struct kvt_spaces {
-    pthread_mutex_t lock;   /* of adding rows; rows never move or go */
+    pthread_mutex_t lock; /* of adding rows; rows never move or go */
     _Atomic uint32_t count;
     space_row rows[KVT_SPACES_MAX];
 };
@@ -186,13 +186,15 @@ static kvt_status choose_chunk(const kvt_space_options *options, uint32_t *out)
         while (tokens > 1 && tokens * bytes > KVT_BLOB_BYTES_DEFAULT_MAX && fits_pages(options, tokens / 2))
             tokens /= 2;
     }
-    uint64_t total;
-    if (!kvt_mul_u64(bytes, tokens, &total) || total > KVT_BLOB_BYTES_MAX) {
+    if (bytes > KVT_BLOB_BYTES_MAX)
+        return kvt_fail(KVT_INVALID, "one token alone takes %" PRIu64 " bytes; a chunk may take 64 MiB", bytes);
+    if (bytes > KVT_BLOB_BYTES_MAX / tokens) {
         uint32_t fit = tokens;
-        while (fit > 1 && (bytes > KVT_BLOB_BYTES_MAX / fit))
+        while (fit > 1 && bytes > KVT_BLOB_BYTES_MAX / fit)
             fit /= 2;
-        return kvt_fail(KVT_INVALID, "a chunk of %u tokens takes over 64 MiB (%" PRIu64 " bytes a token); chunk_tokens %u fits",
-                        tokens, bytes, bytes > KVT_BLOB_BYTES_MAX ? 0 : fit);
+        return kvt_fail(KVT_INVALID,
+                        "a chunk of %u tokens takes over 64 MiB (%" PRIu64 " bytes a token); chunk_tokens %u fits",
+                        tokens, bytes, fit);
     }
     *out = tokens;
     return KVT_OK;
@@ -315,8 +317,11 @@ kvt_status kvt_space_get_info(kvt_space *space, kvt_space_info *out)
     if (space == NULL || out == NULL)
         return kvt_fail(KVT_INVALID, "space or out is NULL");
     KVT_TRY(kvt_engine_enter(space->engine));
-    kvt_space_info info = {.id = space->id, .chunk_tokens = space->chunk_tokens, .hash = (uint32_t)space->hash,
-                           .group_count = space->group_count, .text = space->text};
+    kvt_space_info info = {.id = space->id,
+                           .chunk_tokens = space->chunk_tokens,
+                           .hash = (uint32_t)space->hash,
+                           .group_count = space->group_count,
+                           .text = space->text};
     for (uint32_t i = 0; i < space->group_count; i++) {
         info.group_bytes[i] = space->group_bytes[i];
         info.blob_bytes += space->group_bytes[i];

@@ -14,14 +14,14 @@ struct kvt_space {
     uint32_t slot;
     _Atomic uint32_t references; /* the caller's, and one per unit; freed when none is left */
     kvt_key id;
-    uint32_t chunk_tokens;       /* 0: opaque blobs only */
+    uint32_t chunk_tokens; /* 0: opaque blobs only */
     uint32_t group_count;
     uint64_t group_bytes[KVT_GROUPS_MAX]; /* of a full chunk */
     uint32_t page_tokens[KVT_GROUPS_MAX];
     kvt_hash_id hash;
     const kvt_codec *codec;
     kvt_codec_hint hint;
-    kvt_layout *layout;          /* NULL: no pages */
+    kvt_layout *layout; /* NULL: no pages */
     char *text;
 };
 

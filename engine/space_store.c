@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Descriptors of spaces beside the tiers: store/spaces/<id>, one small text each, complete or absent (written aside, synced,
- * renamed). A text names itself: its hash is the file's name.
+ * Descriptors of spaces beside the tiers: store/spaces/<id>, one small text each, complete or absent (written aside,
+ * synced, renamed). A text names itself: its hash is the file's name.
  */
 #include "engine/space.h"
 

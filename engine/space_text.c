@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The canonical descriptor of a space: lines of `name=value` in a fixed order. Its hash is the space's id, so the same words
- * must give the same bytes for ever; docs/format_keys.md is the specification. Page sizes, strides and codecs are not
- * part of it: they change neither keys nor blobs.
+ * The canonical descriptor of a space: lines of `name=value` in a fixed order. Its hash is the space's id, so the same
+ * words must give the same bytes for ever; docs/format_keys.md is the specification. Page sizes, strides and codecs are
+ * not part of it: they change neither keys nor blobs.
  */
 #include "engine/space.h"
 
@@ -171,7 +171,8 @@ kvt_status kvt_space_text_parse(const char *text, kvt_space_shape *out)
     if (at == NULL || !read_number(&at, '\n', UINT32_MAX, &version))
         return kvt_fail(KVT_CORRUPT, "the description of a space is damaged");
     if (version != 1)
-        return kvt_fail(KVT_VERSION, "the description of a space has version %" PRIu64 "; this release knows 1", version);
+        return kvt_fail(KVT_VERSION, "the description of a space has version %" PRIu64 "; this release knows 1",
+                        version);
     const char *hash = line_value(text, "hash");
     const char *chunk_at = line_value(text, "chunk_tokens");
     const char *groups_at = line_value(text, "groups");

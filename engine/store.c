@@ -2,10 +2,11 @@
  *
  * The way of a chunk that is saved or put:
  *
- *   find -> (held | wait for another unit | reserve an entry) -> take room -> fill -> publish -> (write through) -> finish
+ *   find -> (held | wait for another unit | reserve an entry) -> take room -> fill -> publish -> (write through) ->
+ * finish
  *
- * Each step runs on a worker; where it has to wait, the unit lies in a list (of the entry, of ram.c, of the tier) and comes
- * back. A unit that lost its request undoes its reservation.
+ * Each step runs on a worker; where it has to wait, the unit lies in a list (of the entry, of ram.c, of the tier) and
+ * comes back. A unit that lost its request undoes its reservation.
  */
 #include "engine/request.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Accepting work: every argument is checked before anything changes, then the request gets its own copy of tokens, keys and
- * page lists, and starts.
+ * Accepting work: every argument is checked before anything changes, then the request gets its own copy of tokens, keys
+ * and page lists, and starts.
  */
 #include "engine/requests_int.h"
 
@@ -211,7 +211,8 @@ static kvt_status submit_prompt(kvt_space *space, const kvt_request *given, kvt_
     copy_scalars(state, space, &request, &s);
     if ((space->engine->options.flags & KVT_OPEN_WRITE_THROUGH) != 0)
         state->flags |= KVT_REQUEST_WRITE_THROUGH;
-    /* Without a deadline the last chunk goes first: what comes last leaves RAM last, and a prefix is worth more than a tail. */
+    /* Without a deadline the last chunk goes first: what comes last leaves RAM last, and a prefix is worth more than a
+     * tail. */
     state->backwards = store && request.timeout_ns == 0;
     status = copy_in(state, space, &request, &s, &plan);
     if (status != KVT_OK) {
@@ -273,8 +274,9 @@ static kvt_status submit_batch(kvt_space *space, const kvt_batch *given, kvt_ver
     if (status != KVT_OK)
         return status;
     state->verb = verb;
-    copy_scalars(state, space, &(kvt_request){.flags = batch.flags, .timeout_ns = batch.timeout_ns,
-                                              .user_data = batch.user_data}, &(span){.count = batch.count});
+    copy_scalars(state, space,
+                 &(kvt_request){.flags = batch.flags, .timeout_ns = batch.timeout_ns, .user_data = batch.user_data},
+                 &(span){.count = batch.count});
     if ((space->engine->options.flags & KVT_OPEN_WRITE_THROUGH) != 0)
         state->flags |= KVT_REQUEST_WRITE_THROUGH;
     state->items = batch.items;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine's threads: they run jobs, urgent ones first. The queue is a list through the jobs, so it never allocates; its
- * bound is the bound of what is queued (units and writers come from fixed pools).
+ * The engine's threads: they run jobs, urgent ones first. The queue is a list through the jobs, so it never allocates;
+ * its bound is the bound of what is queued (units and writers come from fixed pools).
  */
 #include "engine/engine_int.h"
 

@@ -20,12 +20,21 @@ void rig_init(rig *r, bool with_store, uint64_t host_bytes)
     uint64_t plane = RIG_PAGES * r->page_bytes;
     r->pages = malloc(plane * 2 * RIG_LAYERS);
     r->bases[0] = r->pages;
-    r->group = (kvt_group){.layer_count = RIG_LAYERS, .page_tokens = RIG_PAGE_TOKENS, .page_count = RIG_PAGES,
-                           .view_count = 1, .bases = r->bases, .base_count = 1};
-    r->group.views[0] = (kvt_view){.plane_count = 2, .head_count = RIG_HEADS, .head_bytes = RIG_HEAD_BYTES,
-                                   .element_bytes = 2, .page_stride = (int64_t)r->page_bytes,
-                                   .plane_stride = (int64_t)plane, .layer_stride = (int64_t)(2 * plane),
-                                   .token_stride = RIG_HEADS * RIG_HEAD_BYTES, .head_stride = RIG_HEAD_BYTES};
+    r->group = (kvt_group){.layer_count = RIG_LAYERS,
+                           .page_tokens = RIG_PAGE_TOKENS,
+                           .page_count = RIG_PAGES,
+                           .view_count = 1,
+                           .bases = r->bases,
+                           .base_count = 1};
+    r->group.views[0] = (kvt_view){.plane_count = 2,
+                                   .head_count = RIG_HEADS,
+                                   .head_bytes = RIG_HEAD_BYTES,
+                                   .element_bytes = 2,
+                                   .page_stride = (int64_t)r->page_bytes,
+                                   .plane_stride = (int64_t)plane,
+                                   .layer_stride = (int64_t)(2 * plane),
+                                   .token_stride = RIG_HEADS * RIG_HEAD_BYTES,
+                                   .head_stride = RIG_HEAD_BYTES};
     r->space_options = (kvt_space_options)KVT_SPACE_OPTIONS_INIT;
     r->space_options.model = "rig";
     r->space_options.dtype = "fp16";

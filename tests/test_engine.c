@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine through its header: save, match, load, by key, leases, quotas, scans; RAM only, and over a tier double that keeps
- * its records across close and open.
+ * The engine through its header: save, match, load, by key, leases, quotas, scans; RAM only, and over a tier double
+ * that keeps its records across close and open.
  */
 #include "tests/engine_rig.h"
 #include "tests/support.h"

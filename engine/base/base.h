@@ -23,8 +23,8 @@
             return kvt_try_status;                                                                                     \
     } while (0)
 
-/* Set this thread's kvt_last_error() text and give the status back: `return kvt_fail(KVT_INVALID, "page id %u ...", id);`.
- * The text names the thing and the way out. Never tokens, prompts, salts or full keys. */
+/* Set this thread's kvt_last_error() text and give the status back: `return kvt_fail(KVT_INVALID, "page id %u ...",
+ * id);`. The text names the thing and the way out. Never tokens, prompts, salts or full keys. */
 kvt_status kvt_fail(kvt_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void kvt_fail_clear(void);
 
@@ -94,11 +94,12 @@ bool kvt_key_from_text(const char *text, kvt_key *out);
 /* ------------------------------------------------------------------ memory */
 
 /* The library's heap. Zeroed; NULL on failure or when bytes is 0. kvt_live_bytes() counts what is not yet freed:
- * tests assert that it returns to its value. kvt_alloc_fail_at(n) makes the n-th allocation from now fail (tests); 0: none. */
+ * tests assert that it returns to its value. kvt_alloc_fail_at(n) makes the n-th allocation from now fail (tests); 0:
+ * none. */
 void *kvt_alloc(size_t bytes);
-void *kvt_alloc_array(size_t count, size_t bytes); /* NULL on overflow */
+void *kvt_alloc_array(size_t count, size_t bytes);       /* NULL on overflow */
 void *kvt_alloc_aligned(size_t alignment, size_t bytes); /* power of two >= sizeof(void *); contents undefined */
-char *kvt_strdup(const char *text);                /* NULL for NULL or when memory is short */
+char *kvt_strdup(const char *text);                      /* NULL for NULL or when memory is short */
 void kvt_free(void *memory);
 uint64_t kvt_live_bytes(void);
 uint64_t kvt_alloc_count(void);
@@ -111,7 +112,8 @@ enum { KVT_HUGE_PAGE_BYTES = 2 << 20 };
  * pages, else small ones; not dumped into cores, not inherited by fork. Untouched. NULL: out of memory. */
 void *kvt_pages_map(uint64_t bytes, kvt_page_kind *out_kind);
 void kvt_pages_unmap(void *pages, uint64_t bytes);
-/* What the kernel actually gave to a touched mapping: TRANSPARENT only if most of it is huge. Reads /proc/self/smaps. */
+/* What the kernel actually gave to a touched mapping: TRANSPARENT only if most of it is huge. Reads /proc/self/smaps.
+ */
 kvt_page_kind kvt_pages_kind_of(const void *pages, uint64_t bytes, kvt_page_kind asked);
 /* Touch every page with thread_count threads (1..64). */
 void kvt_pages_touch(void *pages, uint64_t bytes, uint32_t thread_count);
@@ -123,9 +125,9 @@ uint64_t kvt_now_ns(void); /* CLOCK_MONOTONIC */
 /* --------------------------------------------------------------------- cpu */
 
 enum { /* bits of kvt_cpu_features() */
-    KVT_CPU_SSE42 = 1u << 0,
-    KVT_CPU_AVX2 = 1u << 1,
-    KVT_CPU_AVX512 = 1u << 2 /* F, BW, VL, DQ */
+       KVT_CPU_SSE42 = 1u << 0,
+       KVT_CPU_AVX2 = 1u << 1,
+       KVT_CPU_AVX512 = 1u << 2 /* F, BW, VL, DQ */
 };
 /* What this CPU and OS offer, less what kvt_cpu_mask() hides (tests: run every variant on one machine). */
 uint32_t kvt_cpu_features(void);

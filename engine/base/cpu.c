@@ -25,10 +25,7 @@ static uint32_t detect(void)
     return features;
 }
 
-uint32_t kvt_cpu_features(void)
-{
-    return detect() & ~atomic_load_explicit(&hidden_features, memory_order_relaxed);
-}
+uint32_t kvt_cpu_features(void) { return detect() & ~atomic_load_explicit(&hidden_features, memory_order_relaxed); }
 
 void kvt_cpu_mask(uint32_t hidden) { atomic_store_explicit(&hidden_features, hidden, memory_order_relaxed); }
 

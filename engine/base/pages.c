@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Anonymous memory for pools, on the largest pages the host gives: reserved huge pages, else transparent ones, else small.
+ * Anonymous memory for pools, on the largest pages the host gives: reserved huge pages, else transparent ones, else
+ * small.
  */
 #include "engine/base/base.h"
 

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Every public call refuses wrong arguments with a status and a text, and changes nothing.
+ */
+#include "tests/engine_rig.h"
+#include "tests/support.h"
+
+#include <stdio.h>
+
+enum { MIB = 1 << 20 };
+
+static void refused(kvt_status status, const char *word, const char *what)
+{
+    cr_assert_eq(status, KVT_INVALID, "%s: %s", what, kvt_status_name(status));
+    cr_assert_neq(strstr(kvt_last_error(), word), NULL, "%s: the text \"%s\" does not name \"%s\"", what,
+                  kvt_last_error(), word);
+}
+
+KVT_TEST(api, options_out_of_bounds_are_named)
+{
+    kvt_engine *engine = NULL;
+    refused(kvt_open(NULL, &engine), "store_path", "no options");
+    kvt_options options = KVT_OPTIONS_INIT;
+    options.lower = KVT_LOWER_NONE;
+#define BAD(field, value)                                                                                              \
+    do {                                                                                                               \
+        kvt_options bad = options;                                                                                     \
+        bad.field = (value);                                                                                           \
+        refused(kvt_open(&bad, &engine), #field, #field);                                                              \
+    } while (0)
+    BAD(host_bytes_max, 5);
+    BAD(worker_count, 65);
+    BAD(inflight_max, 70000);
+    BAD(lower, 9);
+    BAD(io, 7);
+    BAD(flags, 1u << 30);
+    BAD(close_ms_max, 4000000);
+    BAD(struct_size, 3);
+#undef BAD
+    options.lower = KVT_LOWER_FILE;
+    options.store_path = "/nonexistent/somewhere";
+    cr_assert_eq(kvt_open(&options, &engine), KVT_IO);
+    options.store_path = "/etc/hostname";
+    cr_assert_eq(kvt_open(&options, &engine), KVT_INVALID);
+    cr_assert_null(engine);
+}
+
+KVT_TEST(api, longer_option_structs_are_taken_when_their_tail_is_zero)
+{
+    struct {
+        kvt_options options;
+        uint64_t future;
+    } longer = {{.struct_size = sizeof longer, .lower = KVT_LOWER_NONE, .host_bytes_max = 1 << 20}, 0};
+    kvt_engine *engine = NULL;
+    cr_assert_eq(kvt_open(&longer.options, &engine), KVT_OK, "%s", kvt_last_error());
+    kvt_close(engine);
+    longer.future = 1;
+    refused(kvt_open(&longer.options, &engine), "unknown", "a field of the future");
+}
+
+KVT_TEST(api, a_missing_store_is_a_miss_for_those_who_only_look)
+{
+    char *base = kvt_test_tmpdir();
+    char path[600];
+    snprintf(path, sizeof path, "%s/none", base);
+    kvt_engine *engine = NULL;
+    kvt_options options = KVT_OPTIONS_INIT;
+    options.store_path = path;
+    options.flags = KVT_OPEN_READ_ONLY;
+    cr_assert_eq(kvt_open(&options, &engine), KVT_MISS);
+    options.flags = KVT_OPEN_NO_CREATE;
+    cr_assert_eq(kvt_open(&options, &engine), KVT_MISS);
+    kvt_test_rmtree(base);
+    kvt_free(base);
+}
+
+KVT_TEST(api, spaces_refuse_impossible_geometries)
+{
+    rig r;
+    rig_init(&r, false, MIB);
+    rig_open(&r);
+    kvt_space *space = NULL;
+    kvt_space_options options = r.space_options;
+    kvt_group group = r.group;
+    options.groups = &group;
+#define BAD(change, word)                                                                                              \
+    do {                                                                                                               \
+        options = r.space_options;                                                                                     \
+        options.groups = &group;                                                                                       \
+        group = r.group;                                                                                               \
+        change;                                                                                                        \
+        refused(kvt_space_open(r.engine, &options, &space), word, #change);                                            \
+    } while (0)
+    BAD(options.model = NULL, "model");
+    BAD(options.model = "a\nb", "model");
+    BAD(options.rank = 1, "rank");
+    BAD(options.hash = 5, "hash");
+    BAD(options.codec = 99, "codec");
+    BAD(options.group_count = 9, "group_count");
+    BAD(options.groups = NULL, "groups");
+    BAD(options.chunk_tokens = 17, "chunk");
+    BAD(options.chunk_tokens = 70000, "chunk_tokens");
+    BAD(group.layer_count = 0, "layer");
+    BAD(group.page_tokens = 0, "page_tokens");
+    BAD(group.view_count = 0, "view");
+    BAD(group.view_count = 5, "view");
+    BAD(group.views[0].head_bytes = 0, "head_bytes");
+    BAD(group.views[0].plane_count = 3, "plane");
+    BAD(group.bases = NULL, "base");
+    BAD(group.layer_count = UINT32_MAX, "one token alone");
+    BAD((group.layer_count = 4000, group.views[0].head_count = 100), "chunk_tokens");
+    BAD(group.views[0].page_stride = INT64_MAX, "page_stride");
+#undef BAD
+    cr_assert_null(space);
+    rig_destroy(&r);
+}
+
+KVT_TEST(api, requests_refuse_what_would_reach_outside)
+{
+    rig r;
+    uint32_t tokens[100], ids[RIG_PAGES];
+    rig_init(&r, false, MIB);
+    rig_open(&r);
+    rig_prompt(tokens, 100, 0, 1);
+    memcpy(ids, r.ids, sizeof ids);
+    kvt_page_list list;
+    kvt_request good = rig_request(&r, tokens, 100, &list), request;
+    kvt_ticket ticket = 0;
+    list.ids = ids;
+#define BAD(change, word)                                                                                              \
+    do {                                                                                                               \
+        request = good;                                                                                                \
+        change;                                                                                                        \
+        refused(kvt_load(r.space, &request, &ticket), word, #change);                                                  \
+        refused(kvt_save(r.space, &request, &ticket), word, #change);                                                  \
+    } while (0)
+    BAD(request.struct_size = 0, "struct_size");
+    BAD(request.tokens = NULL, "tokens");
+    BAD(request.token_count = UINT64_MAX, "tokens");
+    BAD(request.token_end = 101, "tokens");
+    BAD((request.token_begin = 50, request.token_end = 40), "tokens");
+    BAD(request.pages = NULL, "pages");
+    BAD(request.group_count = 2, "pages");
+    list.count = 2;
+    BAD((void)0, "pages");
+    list.count = 7;
+    ids[3] = RIG_PAGES;
+    BAD((void)0, "128");
+    ids[3] = r.ids[3];
+#undef BAD
+    cr_assert_eq(ticket, 0);
+    cr_assert_eq(kvt_load(NULL, &good, &ticket), KVT_INVALID);
+    cr_assert_eq(kvt_load(r.space, NULL, &ticket), KVT_INVALID);
+    cr_assert_eq(kvt_load(r.space, &good, NULL), KVT_INVALID);
+    rig_destroy(&r);
+}
+
+KVT_TEST(api, batches_refuse_empty_and_oversized_items)
+{
+    rig r;
+    uint8_t byte;
+    rig_init(&r, false, MIB);
+    rig_open(&r);
+    kvt_item item = {.key = rig_key(1), .buffer = &byte, .bytes = 1};
+    kvt_batch batch = KVT_BATCH_INIT;
+    kvt_ticket ticket = 0;
+    batch.items = &item;
+    refused(kvt_put(r.space, &batch, &ticket), "items", "no items");
+    batch.count = 70000;
+    refused(kvt_put(r.space, &batch, &ticket), "items", "too many items");
+    batch.count = 1;
+    item.bytes = 0;
+    refused(kvt_put(r.space, &batch, &ticket), "items[0]", "an empty item");
+    item.bytes = KVT_BLOB_BYTES_MAX + 1;
+    refused(kvt_put(r.space, &batch, &ticket), "64 MiB", "a huge item");
+    item.bytes = 1;
+    item.buffer = NULL;
+    refused(kvt_get(r.space, &batch, &ticket), "items[0]", "no buffer");
+    cr_assert_eq(ticket, 0);
+    rig_destroy(&r);
+}
+
+KVT_TEST(api, null_handles_are_answered)
+{
+    kvt_completion completion;
+    kvt_match_result match;
+    kvt_plan_result plan;
+    cr_assert_eq(kvt_poll(NULL, &completion, 1), 0);
+    cr_assert_eq(kvt_eventfd(NULL), -1);
+    cr_assert_eq(kvt_wait(NULL, 1, 0, &completion), KVT_INVALID);
+    cr_assert_eq(kvt_cancel(NULL, 1), KVT_INVALID);
+    cr_assert_eq(kvt_match(NULL, NULL, 0, &match), KVT_INVALID);
+    cr_assert_eq(kvt_plan(NULL, 1, 1.0, &plan), KVT_INVALID);
+    cr_assert_eq(kvt_get_stats(NULL, NULL), KVT_INVALID);
+    kvt_close(NULL);
+    kvt_space_close(NULL);
+}
+
+KVT_TEST(api, completions_arrive_through_the_eventfd)
+{
+    rig r;
+    uint8_t byte = 1;
+    rig_init(&r, false, MIB);
+    rig_open(&r);
+    kvt_item item = {.key = rig_key(1), .buffer = &byte, .bytes = 1};
+    kvt_batch batch = KVT_BATCH_INIT;
+    batch.items = &item;
+    batch.count = 1;
+    batch.user_data = 42;
+    kvt_ticket ticket;
+    cr_assert_eq(kvt_put(r.space, &batch, &ticket), KVT_OK);
+    kvt_completion completion;
+    size_t taken = 0;
+    for (int i = 0; i < 1000000 && taken == 0; i++)
+        taken = kvt_poll(r.engine, &completion, 1);
+    cr_assert_eq(taken, 1);
+    cr_assert_eq(completion.user_data, 42);
+    cr_assert_eq(kvt_wait(r.engine, ticket, 0, &completion), KVT_INVALID, "taken already");
+    cr_assert_geq(kvt_eventfd(r.engine), 0);
+    rig_destroy(&r);
+}
+
+KVT_TEST(api, the_version_says_what_is_inside)
+{
+    cr_assert_eq(kvt_version(), KVT_RELEASE_NUMBER);
+    cr_assert_eq(strncmp(kvt_version_text(), "kvtier ", 7), 0);
+}

@@ -1,0 +1,39 @@
+# Install rules: the library, its one header, the command, the RocksDB module, pkg-config and CMake package files.
+include(CMakePackageConfigHelpers)
+
+set(KVT_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/kvtier)
+install(TARGETS kvtier_shared kvtier_static
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES engine/kvtier.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+if(TARGET kvtier_rocks)
+    install(TARGETS kvtier_rocks LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/kvtier)
+endif()
+if(TARGET kvtier_command)
+    install(TARGETS kvtier_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+file(GLOB KVT_MAN_PAGES docs/man/*.1 docs/man/*.3 docs/man/*.5)
+if(KVT_MAN_PAGES)
+    foreach(page ${KVT_MAN_PAGES})
+        string(REGEX MATCH "[0-9]$" section ${page})
+        install(FILES ${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
+    endforeach()
+endif()
+
+# What a static link needs beside our archive.
+set(KVT_STATIC_LIBS "-lxxhash -lpthread -lm -ldl")
+foreach(pair "URING;-luring" "ZSTD;-lzstd" "CRYPTO;-lcrypto")
+    list(GET pair 0 part)
+    list(GET pair 1 flag)
+    if(KVT_HAVE_${part})
+        string(APPEND KVT_STATIC_LIBS " ${flag}")
+    endif()
+endforeach()
+configure_file(engine/kvtier.pc.in ${CMAKE_CURRENT_BINARY_DIR}/kvtier.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kvtier.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+configure_package_config_file(engine/kvtier-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/kvtier-config.cmake
+    INSTALL_DESTINATION ${KVT_PACKAGE_DIR})
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/kvtier-config-version.cmake COMPATIBILITY SameMajorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kvtier-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/kvtier-config-version.cmake
+    DESTINATION ${KVT_PACKAGE_DIR})
