@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The zstd codec: round trips, sizes that do not fit, damaged and hostile payloads, short memory. What the payload format
- * says is checked by a second reader, written here from docs/format_codecs.md, and by a golden payload.
+ * The zstd codec: round trips, sizes that do not fit, damaged and hostile payloads, short memory. What the payload
+ * format says is checked by a second reader, written here from docs/format_codecs.md, and by a golden payload.
  *
- * Buffers are heap blocks of exactly the size that a codec may touch, so that the address sanitizer sees one byte too many.
+ * Buffers are heap blocks of exactly the size that a codec may touch, so that the address sanitizer sees one byte too
+ * many.
  */
 #include "compress/compress.h"
 #include "tests/support.h"
@@ -294,11 +295,8 @@ KVT_TEST(codec_zstd, only_one_plain_frame_makes_a_plane)
     kvt_store_le32(two + 4, 0);
     memcpy(two + 8, frame, size);
     check_frames("a skippable frame before it", two, 8 + size, 600, KVT_CORRUPT);
-    for (uint32_t version = 0x22; version <= 0x27; version++) {
-        memcpy(two, frame, size);
-        kvt_store_le32(two, 0xFD2FB500u | version);
-        check_frames("a frame of zstd 0.2 to 0.7", two, size, 600, KVT_CORRUPT);
-    }
+    static const uint8_t old[] = {0x27, 0xB5, 0x2F, 0xFD, 0x20, 4, 0x40, 0, 4, 'a', 'b', 'c', 'd', 0xC0, 0, 0};
+    check_frames("a sound frame of zstd 0.7, which libzstd may still read", old, sizeof old, 4, KVT_CORRUPT);
     check_frames("nothing", frame, 0, 600, KVT_CORRUPT);
     static const uint8_t dictionary[] = {0x28, 0xB5, 0x2F, 0xFD, 0x21, 0x07, 0x01, 0x09, 0x00, 0x00, 'x'};
     check_frames("a frame that needs a dictionary", dictionary, sizeof dictionary, 1, KVT_CORRUPT);
