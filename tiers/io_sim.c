@@ -227,16 +227,22 @@ static void sim_submit(kvt_io *io, kvt_io_op *list)
 
 /* ---- crash ---- */
 
+static void crash_context(sim_context *context, const kvt_sim_crash_options *options)
+{
+    launch(context);
+    for (uint32_t i = 0; i < context->flying_count; i++) {
+        const sim_handle *handle = handle_of(context, context->flying[i]->op->file);
+        if (handle != NULL && !handle->read_only)
+            sim_crash_in_flight(context->disk, options, handle->file, context->flying[i]);
+    }
+}
+
 void kvt_sim_crash(kvt_sim_disk *disk, const kvt_sim_crash_options *options)
 {
     pthread_mutex_lock(&disk->lock);
     for (int i = 0; i < SIM_CONTEXTS_MAX; i++) {
-        sim_context *context = disk->contexts[i];
-        for (uint32_t k = 0; context != NULL && !dead(context) && k < context->flying_count; k++) {
-            const sim_handle *handle = handle_of(context, context->flying[k]->op->file);
-            if (handle != NULL && !handle->read_only)
-                sim_crash_in_flight(disk, options, handle->file, context->flying[k]);
-        }
+        if (disk->contexts[i] != NULL && !dead(disk->contexts[i]))
+            crash_context(disk->contexts[i], options);
     }
     sim_crash_files(disk, options);
     disk->life++;
