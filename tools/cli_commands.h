@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The commands that the table in kvtier.c lists, and what those that open a store share (cli_store.c).
+ */
+#ifndef KVT_TOOLS_CLI_COMMANDS_H
+#define KVT_TOOLS_CLI_COMMANDS_H
+
+#include "tools/cli.h"
+#include "tools/read_safetensors.h"
+#include "tools/read_tokens.h"
+
+extern const cli_command cli_command_status, cli_command_ls, cli_command_show, cli_command_ns; /* cmd_look.c */
+extern const cli_command cli_command_match;                                                    /* cmd_ask.c */
+extern const cli_command cli_command_get, cli_command_put, cli_command_rm;                     /* cmd_change.c */
+extern const cli_command cli_command_warm;                                                     /* cmd_warm.c */
+extern const cli_command cli_command_verify;                                                   /* cmd_care.c */
+extern const cli_command cli_command_doctor;                                                   /* cmd_care.c */
+extern const cli_command cli_command_simulate;                                                 /* cmd_simulate.c */
+
+/* ---- opening a store ---- */
+
+/* Sizes of a store that a command may create; the options are CLI_STORE_OPTIONS(args struct, field). */
+typedef struct cli_store_args {
+    uint64_t host_bytes, disk_bytes, write_bytes_per_day;
+    uint32_t tier; /* 0 what is there, else file; 1 file; 2 rocks */
+    uint32_t io;   /* kvt_io_kind */
+} cli_store_args;
+
+#define CLI_STORE_OPTIONS(type, field)                                                                                 \
+    {.name = "host-bytes",                                                                                             \
+     .kind = CLI_SIZE,                                                                                                 \
+     .value = "SIZE",                                                                                                  \
+     .min = 1 << 20,                                                                                                   \
+     .max = 0x1p46,                                                                                                    \
+     .offset = offsetof(type, field.host_bytes),                                                                       \
+     .text = "Pinned memory to use; default 256M"},                                                                    \
+        {.name = "disk-bytes",                                                                                         \
+         .kind = CLI_SIZE,                                                                                             \
+         .value = "SIZE",                                                                                              \
+         .min = 1 << 20,                                                                                               \
+         .max = 0x1p50,                                                                                                \
+         .offset = offsetof(type, field.disk_bytes),                                                                   \
+         .text = "Size of a new store; default 4G; an old one keeps its own"},                                         \
+        {.name = "tier",                                                                                               \
+         .kind = CLI_CHOICE,                                                                                           \
+         .value = "auto|file|rocks",                                                                                   \
+         .offset = offsetof(type, field.tier),                                                                         \
+         .text = "Tier below RAM of a new store; default auto: what is there, else file"},                             \
+    {                                                                                                                  \
+        .name = "io", .kind = CLI_CHOICE, .value = "auto|uring|pool", .offset = offsetof(type, field.io),              \
+        .text = "I/O of the file tier: io_uring or threads; default auto"                                              \
+    }
+
+/* Open the store of -s for looking only; nothing on disk changes. host_bytes: pinned memory it may need. Tells what is
+ * wrong (no store named, none there, in use by process N) and returns an exit code; CLI_OK with *out. */
+int cli_store_look(const cli_context *context, uint64_t host_bytes, kvt_engine **out);
+/* Open it for changes, with KVT_OPEN_* flags; created unless KVT_OPEN_NO_CREATE. */
+int cli_store_change(const cli_context *context, const cli_store_args *args, uint32_t flags, kvt_engine **out);
+
+/* An engine without a store, for questions that need none. */
+int cli_store_none(const cli_context *context, kvt_engine **out);
+
+/* Wait for a ticket; CLI_OK when it has completed, whatever its status. Ends early on SIGINT (cancels it). */
+int cli_store_wait(const cli_context *context, kvt_engine *engine, kvt_ticket ticket, kvt_completion *out);
+
+/* The record of the store, or of one space (not NULL), whose key starts with `text` (4 to 32 hex digits). CLI_OK,
+ * CLI_NOT_FOUND, CLI_USAGE (no hex, ambiguous), all told. */
+int cli_store_find(kvt_engine *engine, kvt_space *space, const char *text, kvt_record_info *out);
+
+/* Which space a command means. */
+typedef struct cli_space_args {
+    const char *space; /* id or its first digits */
+    const char *model;
+} cli_space_args;
+#define CLI_SPACE_OPTIONS(type, field)                                                                                 \
+    {.name = "space",                                                                                                  \
+     .kind = CLI_TEXT,                                                                                                 \
+     .value = "ID",                                                                                                    \
+     .offset = offsetof(type, field.space),                                                                            \
+     .text = "The space, by its id or its first digits; needed when the store has several"},                           \
+    {                                                                                                                  \
+        .name = "model", .kind = CLI_TEXT, .value = "NAME", .offset = offsetof(type, field.model),                     \
+        .text = "The space of this model, where that is unambiguous"                                                   \
+    }
+/* The one space that fits; the only one when nothing is said. All failures are told. Close it with kvt_space_close. */
+int cli_store_space(kvt_engine *engine, const cli_space_args *args, kvt_space **out);
+/* All ids, in memory of kvt_alloc; NULL when there is none. */
+int cli_store_spaces(kvt_engine *engine, kvt_key **out, size_t *out_count);
+/* A value of a space's text ("model", ...): up to `bytes` with its NUL into `value`; false: not there. */
+bool cli_space_field(const char *text, const char *name, char *value, size_t bytes);
+
+/* Prompts of a file of token ids: JSON lines, .npy, "-" (standard input), or the tensor `tokens` of a .safetensors
+ * file. Failures are told: CLI_FAILURE (cannot be read), CLI_USAGE (breaks its format). */
+int cli_prompts_load(const char *path, kvt_prompts *out);
+/* The prompt in the tensor `tokens` of a file; CLI_NOT_FOUND, untold, when there is no such tensor. */
+int cli_prompts_of_tensors(const kvt_safetensors *file, const char *path, kvt_prompts *out);
+/* Exit code of a reader's failure, told with the file's name. */
+int cli_fail_input(kvt_status status, const char *path);
+
+/* "host+file" of a tier mask; "none". text holds at least CLI_NUMBER_BYTES. */
+void cli_tiers_text(uint32_t tiers, char *text);
+const char *cli_codec_name(uint32_t codec);
+
+#endif
