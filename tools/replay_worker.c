@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The worker process: opens the store, checks after a restart what must be there, and runs requests from where the journal
- * stands. The result of a request becomes visible in the journal at its end, as a whole.
+ * The worker process: opens the store, checks after a restart what must be there, and runs requests from where the
+ * journal stands. The result of a request becomes visible in the journal at its end, as a whole.
  */
 #include "tools/replay_worker.h"
 #include "tools/cli.h"
 
 #include <stdio.h>
+#include <time.h>
+
+enum { HANDOVER_STEP_NS = 10000000 };
+#define HANDOVER_NS UINT64_C(5000000000)
 
 static void on_log(void *arg, kvt_log_level level, const char *message)
 {
     (void)arg;
-    if (level <= KVT_LOG_WARN)
+    if (level <= KVT_LOG_WARN && strstr(message, "in use by") == NULL) /* tried again: see open_engine */
         cli_warn("replay", "%s", message);
 }
 
@@ -35,6 +39,11 @@ static kvt_status open_engine(kvt_replay_worker *w)
     options.clock_arg = w->journal;
     uint64_t start = kvt_now_ns();
     kvt_status status = kvt_open(&options, &w->engine);
+    /* The kernel may hold the locks of a killed worker until its I/O ring is gone. */
+    while (status == KVT_BUSY && kvt_now_ns() - start < HANDOVER_NS) {
+        nanosleep(&(struct timespec){.tv_nsec = HANDOVER_STEP_NS}, NULL);
+        status = kvt_open(&options, &w->engine);
+    }
     w->journal->open_ns = kvt_now_ns() - start;
     return status;
 }
@@ -142,8 +151,11 @@ static kvt_status work(kvt_replay_worker *w, const uint8_t *must_hold)
     kvt_journal *journal = w->journal;
     KVT_TRY(make_memory(w));
     atomic_store(&journal->phase, KVT_PHASE_OPEN);
-    KVT_TRY(open_engine(w));
-    KVT_TRY(open_space(w));
+    kvt_status status = open_engine(w);
+    if (status == KVT_OK)
+        status = open_space(w);
+    if (status != KVT_OK)
+        return status;
     w->base = *kvt_journal_state(journal);
     atomic_store(&journal->phase, KVT_PHASE_CHECK);
     uint64_t start = kvt_now_ns();
