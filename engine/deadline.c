@@ -10,9 +10,9 @@ static const uint64_t TICK_NS = UINT64_C(50000000); /* leases are looked at this
 static uint64_t end_late(kvt_requests *requests, uint64_t now)
 {
     uint64_t nearest = now + TICK_NS;
-    for (uint32_t i = 0; requests->active != 0 && i < requests->slot_count; i++) {
-        kvt_ticket_state *request = &requests->slots[i];
-        if (request->id == 0 || request->done || request->deadline_ns == 0)
+    for (kvt_ticket_state *request = requests->active_head, *next; request != NULL; request = next) {
+        next = request->active_next;
+        if (request->deadline_ns == 0)
             continue;
         if (request->deadline_ns <= now)
             kvt_request_end_early(requests, request, KVT_TIMEOUT);

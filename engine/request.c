@@ -73,26 +73,31 @@ void kvt_requests_destroy(kvt_requests *requests)
 
 /* ---- slots ---- */
 
-kvt_status kvt_request_begin(kvt_engine *engine, uint64_t arena_bytes, kvt_ticket_state **out)
+/* A slot, cleared but for its arena; NULL: none is free. */
+static kvt_ticket_state *take_slot(kvt_requests *requests)
 {
-    kvt_requests *requests = engine->requests;
     pthread_mutex_lock(&requests->lock);
     kvt_ticket_state *request = requests->draining ? NULL : requests->free_slots;
-    if (request != NULL)
+    if (request != NULL) {
         requests->free_slots = request->queue_next;
+        *request = (kvt_ticket_state){.arena = request->arena, .arena_bytes = request->arena_bytes};
+    }
     pthread_mutex_unlock(&requests->lock);
+    return request;
+}
+
+kvt_status kvt_request_begin(kvt_engine *engine, uint64_t arena_bytes, kvt_ticket_state **out)
+{
+    kvt_ticket_state *request = take_slot(engine->requests);
     if (request == NULL)
         return kvt_fail(KVT_BUSY, "%u tickets are under way or not yet polled; poll first, or raise inflight_max",
-                        requests->slot_count);
-    uint8_t *arena = request->arena;
-    uint64_t held = request->arena_bytes;
-    if (held < arena_bytes) {
-        kvt_free(arena);
-        arena = kvt_alloc(arena_bytes);
-        held = arena != NULL ? arena_bytes : 0;
+                        engine->requests->slot_count);
+    if (request->arena_bytes < arena_bytes) {
+        kvt_free(request->arena);
+        request->arena = kvt_alloc(arena_bytes);
+        request->arena_bytes = request->arena != NULL ? arena_bytes : 0;
     }
-    *request = (kvt_ticket_state){.arena = arena, .arena_bytes = held};
-    if (arena == NULL && arena_bytes != 0) {
+    if (request->arena_bytes < arena_bytes) {
         kvt_request_abandon(engine, request);
         return kvt_fail(KVT_NOMEM, "no memory for a request of %" PRIu64 " bytes", arena_bytes);
     }
@@ -234,6 +239,27 @@ static void remove_ready(kvt_requests *requests, kvt_ticket_state *request)
 
 /* ---- completing ---- */
 
+static void link_active(kvt_requests *requests, kvt_ticket_state *request)
+{
+    request->active_previous = NULL;
+    request->active_next = requests->active_head;
+    if (requests->active_head != NULL)
+        requests->active_head->active_previous = request;
+    requests->active_head = request;
+    requests->active++;
+}
+
+static void unlink_active(kvt_requests *requests, kvt_ticket_state *request)
+{
+    if (request->active_previous != NULL)
+        request->active_previous->active_next = request->active_next;
+    else
+        requests->active_head = request->active_next;
+    if (request->active_next != NULL)
+        request->active_next->active_previous = request->active_previous;
+    requests->active--;
+}
+
 static void append_done(kvt_requests *requests, kvt_ticket_state *request)
 {
     request->queue_next = NULL;
@@ -249,7 +275,7 @@ static void complete(kvt_requests *requests, kvt_ticket_state *request)
 {
     remove_ready(requests, request);
     request->done = true;
-    requests->active--;
+    unlink_active(requests, request);
     kvt_request_conclude(requests->engine, request);
     append_done(requests, request);
     pthread_cond_broadcast(&requests->changed);
@@ -275,7 +301,7 @@ void kvt_request_start(kvt_engine *engine, kvt_ticket_state *request, kvt_ticket
     uint64_t slot = (uint64_t)(request - requests->slots);
     request->id = ++requests->ticket_count << SLOT_BITS | slot;
     *out = request->id;
-    requests->active++;
+    link_active(requests, request);
     append_ready(requests, request);
     complete_if_through(requests, request);
     kvt_unit *list = hand_out(requests);
@@ -406,9 +432,9 @@ void kvt_requests_drain(kvt_engine *engine, uint64_t deadline_ns)
     int waited = 0;
     while ((requests->active != 0 || requests->free_unit_count != KVT_UNITS_MAX) && waited == 0)
         waited = pthread_cond_clockwait(&requests->changed, &requests->lock, CLOCK_MONOTONIC, &until);
-    for (uint32_t i = 0; i < requests->slot_count; i++) {
-        if (requests->slots[i].id != 0)
-            kvt_request_end_early(requests, &requests->slots[i], KVT_CANCELLED);
+    for (kvt_ticket_state *request = requests->active_head, *next; request != NULL; request = next) {
+        next = request->active_next;
+        kvt_request_end_early(requests, request, KVT_CANCELLED);
     }
     /* Buffers of the pool are with the device until it answers: this wait is the device's. */
     while (requests->free_unit_count != KVT_UNITS_MAX)

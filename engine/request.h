@@ -96,7 +96,8 @@ struct kvt_ticket_state { /* guarded by the requests' lock, but what is set befo
     bool done;
     kvt_unit *units;
     kvt_completion completion;
-    kvt_ticket_state *queue_next; /* waiting for units, or done and not taken */
+    kvt_ticket_state *active_next, *active_previous; /* tickets under way */
+    kvt_ticket_state *queue_next;                    /* waiting for units, or done and not taken */
 };
 
 kvt_status kvt_requests_create(kvt_engine *engine, kvt_requests **out);

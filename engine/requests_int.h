@@ -16,6 +16,7 @@ struct kvt_requests {
     kvt_ticket_state *slots;
     uint32_t slot_count;
     uint32_t active; /* tickets under way */
+    kvt_ticket_state *active_head;
     uint64_t ticket_count;
     kvt_ticket_state *free_slots;
     kvt_ticket_state *ready_head, *ready_tail; /* have chunks to hand out */

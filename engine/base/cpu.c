@@ -16,10 +16,10 @@ static uint32_t detect(void)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("sse4.2"))
         features |= KVT_CPU_SSE42;
-    if (__builtin_cpu_supports("avx2"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2"))
         features |= KVT_CPU_AVX2;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq"))
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("bmi2"))
         features |= KVT_CPU_AVX512;
 #endif
     return features;
