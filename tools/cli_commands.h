@@ -16,6 +16,7 @@ extern const cli_command cli_command_warm;                                      
 extern const cli_command cli_command_verify;                                                   /* cmd_care.c */
 extern const cli_command cli_command_doctor;                                                   /* cmd_care.c */
 extern const cli_command cli_command_simulate;                                                 /* cmd_simulate.c */
+extern const cli_command cli_command_demo, cli_command_replay, cli_command_bench; /* cmd_demo.c, cmd_replay.c, cmd_bench.c */
 
 /* ---- opening a store ---- */
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Drives an engine with the requests of a trace, through paged memory whose every byte is checked, in a worker process that
- * may be killed and started again. A supervisor (the caller's process) forks the worker; what must survive the worker lies
- * in a journal shared by both. Used by `kvtier replay` and `kvtier demo`.
+ * Drives an engine with the requests of a trace, through paged memory whose every byte is checked, in a worker process
+ * that may be killed and started again. A supervisor (the caller's process) forks the worker; what must survive the
+ * worker lies in a journal shared by both. Used by `kvtier replay` and `kvtier demo`.
  */
 #ifndef KVT_REPLAY_H
 #define KVT_REPLAY_H
@@ -35,6 +35,7 @@ typedef struct kvt_replay_options {
     bool tail;        /* prompts end where the trace says; else they are whole blocks */
     bool quiet;       /* no progress bar */
     const char *verb; /* of the progress bar */
+    const char *name; /* of this run: its records are found by runs of the same name only; NULL: "replay" */
 } kvt_replay_options;
 
 /* ---- the journal: shared memory ---- */
@@ -55,7 +56,8 @@ typedef struct kvt_replay_stage {
     uint64_t ns;
 } kvt_replay_stage;
 
-/* Results up to the last finished request; replaced as a whole, so that a request that was cut short leaves no trace. */
+/* Results up to the last finished request; replaced as a whole, so that a request that was cut short leaves no trace.
+ */
 typedef struct kvt_replay_state {
     uint64_t requests; /* finished; also the next one to run */
     uint64_t prompt_tokens;
@@ -67,6 +69,7 @@ typedef struct kvt_replay_state {
     uint64_t saved_chunks;
     uint64_t saved_bytes;
     uint64_t unsaved_tokens; /* of full chunks whose save was refused or cut short */
+    uint64_t load_ns;        /* in loads, from call to completion */
     uint64_t save_ns;        /* in saves, and chunks of them: for the instant of a kill */
     uint64_t skipped_chunks; /* left RAM without being written */
     uint64_t collisions;
@@ -140,8 +143,8 @@ void kvt_journal_note_wrong(kvt_journal *journal, uint64_t count, const char *fo
 
 /* ---- the worker ---- */
 
-/* Run from the journal's next request to the end, in this process. Nothing to be freed by the caller. The journal's error
- * text is set on failure. */
+/* Run from the journal's next request to the end, in this process. Nothing to be freed by the caller. The journal's
+ * error text is set on failure. */
 kvt_status kvt_replay_work(const kvt_trace *trace, const kvt_replay_options *options, kvt_journal *journal);
 
 /* ---- the supervisor ---- */
@@ -170,8 +173,8 @@ typedef struct kvt_replay_result {
     char wrong[KVT_REPLAY_TEXT];
 } kvt_replay_result;
 
-/* Run all of it. Forks: the caller must have no other threads. KVT_OK also when bytes were wrong or records lost: look at
- * the result. KVT_CANCELLED: interrupted. Other failures: kvt_last_error(). */
+/* Run all of it. Forks: the caller must have no other threads. KVT_OK also when bytes were wrong or records lost: look
+ * at the result. KVT_CANCELLED: interrupted. Other failures: kvt_last_error(). */
 kvt_status kvt_replay_run(const kvt_trace *trace, const kvt_replay_options *options, kvt_replay_result *out);
 
 /* Tokens of a request as replayed, and chunks of a block. */

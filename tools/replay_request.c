@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One request. Its pages hold poison when they are taken (so whatever wrote to a page that was not in use is found now),
- * the held prefix is loaded and every byte of the pages compared, the rest is filled from the pattern and saved, and the
- * pages are poisoned again. A prompt that is longer than the paged memory goes through it window by window.
+ * One request. Its pages hold poison when they are taken (so whatever wrote to a page that was not in use is found
+ * now), the held prefix is loaded and every byte of the pages compared, the rest is filled from the pattern and saved,
+ * and the pages are poisoned again. A prompt that is longer than the paged memory goes through it window by window.
  */
 #include "tools/pattern.h"
 #include "tools/replay_worker.h"
@@ -98,7 +98,9 @@ static kvt_status load_range(kvt_replay_worker *w, prompt *p, uint64_t begin, ui
     if (status != KVT_OK)
         return status < 0 ? status : kvt_fail(KVT_BUSY, "a load was refused: %s", kvt_status_text(status));
     KVT_TRY(kvt_replay_wait(w, ticket, &done));
-    p->load_ns += kvt_now_ns() - start;
+    uint64_t ns = kvt_now_ns() - start;
+    p->load_ns += ns;
+    w->state->load_ns += ns;
     if (done.tokens > end - begin || done.tokens_host + done.tokens_lower != done.tokens)
         return kvt_fail(KVT_INVALID,
                         "a load of %" PRIu64 " tokens says that %" PRIu64 " came from RAM and %" PRIu64
@@ -113,8 +115,8 @@ static kvt_status load_range(kvt_replay_worker *w, prompt *p, uint64_t begin, ui
     return KVT_OK;
 }
 
-/* Every byte of the chunks [first, last): tokens before `loaded` against the pattern, tokens from `asked` on and gaps against
- * poison. Between the two, a load that came up short may have left anything. */
+/* Every byte of the chunks [first, last): tokens before `loaded` against the pattern, tokens from `asked` on and gaps
+ * against poison. Between the two, a load that came up short may have left anything. */
 static void check_window(kvt_replay_worker *w, const prompt *p, uint64_t first, uint64_t last, uint64_t loaded,
                          uint64_t asked)
 {

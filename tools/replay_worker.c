@@ -53,7 +53,7 @@ static kvt_status open_space(kvt_replay_worker *w)
     const kvt_geometry *g = w->options->geometry;
     kvt_space_options options = KVT_SPACE_OPTIONS_INIT;
     options.model = g->name;
-    options.revision = "replay";
+    options.revision = w->options->name != NULL ? w->options->name : "replay";
     options.dtype = g->dtype;
     options.chunk_tokens = w->options->chunk_tokens;
     options.codec = w->options->codec;

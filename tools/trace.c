@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads a trace into three flat arrays and a prefix tree. A node is found by (parent, id) through one open-addressing table
- * that doubles; a trace whose ids already name their whole prefix gets one node an id.
+ * Reads a trace into three flat arrays and a prefix tree. A node is found by (parent, id) through one open-addressing
+ * table that doubles; a trace whose ids already name their whole prefix gets one node an id.
  */
 #include "tools/trace.h"
 #include "tools/pattern.h"
@@ -178,18 +178,12 @@ static kvt_status read_lines(reader *r, FILE *file, uint64_t request_max)
     return status;
 }
 
-kvt_status kvt_trace_read(const char *path, uint64_t request_max, kvt_trace **out)
+static kvt_status read_stream(const char *name, FILE *file, uint64_t request_max, kvt_trace **out)
 {
-    bool standard = strcmp(path, "-") == 0;
-    FILE *file = standard ? stdin : fopen(path, "re");
-    if (file == NULL)
-        return kvt_fail(KVT_IO, "%s: cannot be opened: %s", path, strerror(errno));
-    reader r = {.path = path, .trace = kvt_alloc(sizeof *r.trace)};
+    reader r = {.path = name, .trace = kvt_alloc(sizeof *r.trace)};
     kvt_status status = r.trace == NULL ? kvt_fail(KVT_NOMEM, "no memory for the trace") : KVT_OK;
     if (status == KVT_OK)
         status = read_lines(&r, file, request_max);
-    if (!standard)
-        fclose(file);
     kvt_free(r.table);
     if (status != KVT_OK) {
         kvt_trace_free(r.trace);
@@ -197,6 +191,28 @@ kvt_status kvt_trace_read(const char *path, uint64_t request_max, kvt_trace **ou
     }
     *out = r.trace;
     return KVT_OK;
+}
+
+kvt_status kvt_trace_read(const char *path, uint64_t request_max, kvt_trace **out)
+{
+    if (strcmp(path, "-") == 0)
+        return read_stream("standard input", stdin, request_max, out);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return kvt_fail(KVT_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    kvt_status status = read_stream(path, file, request_max, out);
+    fclose(file);
+    return status;
+}
+
+kvt_status kvt_trace_parse(const char *name, const char *text, size_t bytes, kvt_trace **out)
+{
+    FILE *file = fmemopen((void *)(uintptr_t)text, bytes, "r");
+    if (file == NULL)
+        return kvt_fail(KVT_NOMEM, "no memory for the trace");
+    kvt_status status = read_stream(name, file, 0, out);
+    fclose(file);
+    return status;
 }
 
 void kvt_trace_free(kvt_trace *trace)

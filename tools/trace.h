@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Request traces in the Mooncake format: one JSON object a line with `timestamp` (ms), `input_length`, `output_length` and
- * `hash_ids`, ids of prefix blocks of 512 tokens. Tokens are made from the ids: equal prefixes have equal tokens.
+ * Request traces in the Mooncake format: one JSON object a line with `timestamp` (ms), `input_length`, `output_length`
+ * and `hash_ids`, ids of prefix blocks of 512 tokens. Tokens are made from the ids: equal prefixes have equal tokens.
  */
 #ifndef KVT_TRACE_H
 #define KVT_TRACE_H
@@ -36,9 +36,11 @@ typedef struct kvt_trace {
     uint64_t input_tokens; /* of all requests, as the trace says */
 } kvt_trace;
 
-/* Read the first request_max requests (0: all) of a file ("-": standard input). KVT_INVALID: an unreadable line, named by
- * its number; KVT_IO: the file cannot be read; KVT_NOMEM. */
+/* Read the first request_max requests (0: all) of a file ("-": standard input). KVT_INVALID: an unreadable line, named
+ * by its number; KVT_IO: the file cannot be read; KVT_NOMEM. */
 kvt_status kvt_trace_read(const char *path, uint64_t request_max, kvt_trace **out);
+/* The same from memory; `name` stands in for the path in messages. */
+kvt_status kvt_trace_parse(const char *name, const char *text, size_t bytes, kvt_trace **out);
 void kvt_trace_free(kvt_trace *trace);
 
 /* The KVT_TRACE_BLOCK_TOKENS tokens of a block id. */

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvtier bench: one command for the three benches, which share their flags. Defaults are filled in here.
+ */
+#include "tools/bench.h"
+#include "tools/cli_commands.h"
+
+#include <stddef.h>
+
+#define AT(field) .offset = offsetof(kvt_bench_args, field)
+static const cli_option OPTIONS[] = {
+    {.name = "rounds",
+     .kind = CLI_COUNT,
+     .value = "N",
+     .min = 1,
+     .max = KVT_BENCH_ROUNDS_MAX,
+     AT(rounds),
+     .text = "Rounds, in which yardstick and kvtier take turns; default 9"},
+    {.name = "bytes",
+     .kind = CLI_SIZE,
+     .value = "SIZE",
+     .min = 1 << 20,
+     .max = 0x1p40,
+     AT(bytes),
+     .text = "Bytes of a set, larger than the caches; default 256M (io: 1G)"},
+    {.name = "geometry",
+     .kind = CLI_TEXT,
+     .value = "NAME|FILE",
+     AT(geometry),
+     .text = "move: only this one; default all"},
+    {.name = "depth",
+     .kind = CLI_COUNT,
+     .value = "N",
+     .min = 1,
+     .max = 64,
+     AT(depth),
+     .text = "io: records under way; default 4"},
+    {.name = "time",
+     .kind = CLI_DURATION,
+     .value = "DURATION",
+     AT(run_ns),
+     .text = "io: of each measurement; default 2s"},
+    {.name = "io",
+     .kind = CLI_CHOICE,
+     .value = "auto|uring|pool",
+     AT(io),
+     .text = "io: io_uring or threads; default auto"},
+    {.name = "allow-fallback",
+     .kind = CLI_FLAG,
+     AT(allow_fallback),
+     .text = "Measure with 4 KiB pages or buffered I/O too, which otherwise fails"},
+};
+
+enum { DEFAULT_ROUNDS = 9, DEFAULT_DEPTH = 4 };
+
+static const struct {
+    const char *name;
+    int (*run)(const cli_context *context, const kvt_bench_args *args);
+    uint64_t bytes;
+} BENCHES[] = {{"io", kvt_bench_io, UINT64_C(1) << 30},
+               {"match", kvt_bench_match, UINT64_C(256) << 20},
+               {"move", kvt_bench_move, UINT64_C(256) << 20}};
+
+static int run(const cli_context *context, const void *arguments)
+{
+    kvt_bench_args args = *(const kvt_bench_args *)arguments;
+    const char *name = context->operands.items[0];
+    args.rounds = args.rounds != 0 ? args.rounds : DEFAULT_ROUNDS;
+    args.depth = args.depth != 0 ? args.depth : DEFAULT_DEPTH;
+    args.run_ns = args.run_ns != 0 ? args.run_ns : UINT64_C(2000000000);
+    for (size_t i = 0; i < sizeof BENCHES / sizeof *BENCHES; i++) {
+        if (strcmp(BENCHES[i].name, name) != 0)
+            continue;
+        args.bytes = args.bytes != 0 ? args.bytes : BENCHES[i].bytes;
+        cli_catch_interrupt();
+        return BENCHES[i].run(context, &args);
+    }
+    return cli_fail(CLI_USAGE, name, "is no bench; use kvtier bench io, match or move");
+}
+
+const cli_command cli_command_bench = {
+    .name = "bench",
+    .group = "measure",
+    .summary = "measure beside a yardstick: disk, lookup, page moves",
+    .operands = "io|match|move",
+    .operands_min = 1,
+    .operands_max = 1,
+    .description =
+        "io: put and get of 0.5, 1 and 4 MiB records through the public calls, beside fio on the same file system with "
+        "the "
+        "same size, depth, huge pages and registered buffers.\n\n"
+        "match: a prompt of 131,072 tokens, all held, beside the hashing and the random index reads that it cannot do "
+        "without.\n\n"
+        "move: gather and scatter of the CPU backend beside memcpy of the same bytes, for every named geometry.\n\n"
+        "Yardstick and kvtier take turns; the report gives medians, and p10, median and p90 of the paired ratios. A "
+        "silent "
+        "fallback to 4 KiB pages or buffered I/O fails the run.",
+    .examples = "kvtier bench move --geometry llama-3.1-8b # one geometry\n"
+                "kvtier bench io --store /mnt/nvme/bench --json # on the disk of that directory",
+    .options = OPTIONS,
+    .option_count = sizeof OPTIONS / sizeof *OPTIONS,
+    .args_bytes = sizeof(kvt_bench_args),
+    .run = run,
+};
