@@ -222,11 +222,13 @@ static uint64_t next_random(uint64_t *state)
     return z ^ (z >> 31);
 }
 
-/* Poison and contents alike depend on the position, so that a byte moved from a wrong place shows. */
-static void fill(uint8_t *to, uint64_t bytes, uint64_t seed)
+/* Poison and contents alike depend on the position, so that a byte moved from a wrong place shows; the top bit tells
+ * pages from segments, so that every byte that moves, and every one that fails to, shows. */
+static void fill(uint8_t *to, uint64_t bytes, uint64_t seed, bool top)
 {
+    const uint64_t tops = UINT64_C(0x8080808080808080);
     for (uint64_t i = 0; i < bytes; i += 8) {
-        uint64_t word = next_random(&seed);
+        uint64_t word = top ? next_random(&seed) | tops : next_random(&seed) & ~tops;
         memcpy(to + i, &word, bytes - i < 8 ? bytes - i : 8);
     }
 }
@@ -332,8 +334,8 @@ static bool prepare(run *r)
     if (r->pools == NULL || r->bases == NULL || r->before == NULL || r->expected == NULL || r->after == NULL ||
         r->segments == NULL || r->segments_before == NULL || r->segments_expected == NULL || r->arena == NULL)
         return false;
-    fill(r->before, r->arena_bytes, UINT64_C(1) << 40 | c->number);
-    fill(r->segments_before, segments, UINT64_C(2) << 40 | c->number);
+    fill(r->before, r->arena_bytes, UINT64_C(1) << 40 | c->number, false);
+    fill(r->segments_before, segments, UINT64_C(2) << 40 | c->number, true);
     memcpy(r->expected, r->before, r->arena_bytes);
     memcpy(r->segments_expected, r->segments_before, segments);
     memcpy(r->segments, r->segments_before, segments);
