@@ -140,11 +140,11 @@ static kvt_status finish(rig *r, uint32_t i, bool put)
         return kvt_fail(KVT_IO, "a get failed: %s", kvt_status_text(s->item.status));
     r->moved_bytes += s->item.bytes;
     r->lower_bytes += done.bytes_lower;
-    if (put)
-        return kvt_evict(r->space, &s->item.key, 1) < 0 ? KVT_IO : KVT_OK;
+    kvt_status status = kvt_evict(r->space, &s->item.key, 1);
+    if (status < 0 || put)
+        return status < 0 ? status : KVT_OK;
     uint64_t at = kvt_pattern_chain(r->random, s->number) % (r->record_bytes - SAMPLE_BYTES);
-    KVT_TRY(check_bytes(r, s, at, SAMPLE_BYTES));
-    return kvt_evict(r->space, &s->item.key, 1) < 0 ? KVT_IO : KVT_OK;
+    return check_bytes(r, s, at, SAMPLE_BYTES);
 }
 
 static uint64_t choose(rig *r, bool put)
@@ -265,10 +265,10 @@ static int run_size(rig *r, kvt_fio_job *job, const char *root)
     int code = status == KVT_OK ? check_fallback(r) : CLI_OK;
     if (status == KVT_OK && code == CLI_OK)
         status = run_rounds(r, job);
+    if (status != KVT_OK)
+        code = cli_fail_status(status, "bench io"); /* before the next call forgets why */
     rig_close(r);
     kvt_scratch_remove(path);
-    if (status != KVT_OK)
-        return cli_fail_status(status, "bench io");
     return cli_interrupted() ? CLI_INTERRUPTED : code;
 }
 

@@ -224,10 +224,10 @@ int kvt_bench_match(const cli_context *context, const kvt_bench_args *args)
         status = run_rounds(&r, args->rounds, rows, ROWS);
     if (status == KVT_OK)
         status = kvt_get_stats(r.engine, &stats);
+    int code = status == KVT_OK ? CLI_OK : cli_fail_status(status, "bench match");
     rig_close(&r);
-    if (status != KVT_OK)
-        return cli_fail_status(status, "bench match");
-    int code = CLI_OK;
+    if (code != CLI_OK)
+        return code;
     if (strcmp(stats.pool_pages, "small") == 0)
         code = kvt_bench_fallback(args, "the pinned pool has 4 KiB pages",
                                   "allow huge pages in /sys/kernel/mm/transparent_hugepage/enabled");

@@ -197,8 +197,10 @@ static int run_case(cli_report *report, kvt_backend *backend, const move_case *c
         status = check_pages(&r);
     if (status == KVT_OK && code == CLI_OK)
         report_case(report, &r, c);
+    if (status != KVT_OK)
+        code = cli_fail_status(status, "bench move");
     rig_close(&r);
-    return status == KVT_OK ? code : cli_fail_status(status, "bench move");
+    return code;
 }
 
 /* The cases of one geometry, or all. A geometry that the table does not know gets the two usual ones. */
