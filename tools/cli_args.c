@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The words of a command line into the fields of a struct, as the option tables say. Long options take `--name value`
- * and `--name=value`, letters take `-n value`, `-nvalue` and clusters of flags; operands and options may mix; `--` ends the
- * options. The first wrong word stops the reading and is explained.
+ * and `--name=value`, letters take `-n value`, `-nvalue` and clusters of flags; operands and options may mix; `--` ends
+ * the options. The first wrong word stops the reading and is explained.
  */
 #include "tools/cli.h"
 

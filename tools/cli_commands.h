@@ -22,7 +22,7 @@ extern const cli_command cli_command_demo, cli_command_replay, cli_command_bench
 
 /* Sizes of a store that a command may create; the options are CLI_STORE_OPTIONS(args struct, field). */
 typedef struct cli_store_args {
-    uint64_t host_bytes, disk_bytes, write_bytes_per_day;
+    uint64_t host_bytes, disk_bytes, segment_bytes, write_bytes_per_day;
     uint32_t tier; /* 0 what is there, else file; 1 file; 2 rocks */
     uint32_t io;   /* kvt_io_kind */
 } cli_store_args;
@@ -38,10 +38,17 @@ typedef struct cli_store_args {
         {.name = "disk-bytes",                                                                                         \
          .kind = CLI_SIZE,                                                                                             \
          .value = "SIZE",                                                                                              \
-         .min = 1 << 20,                                                                                               \
+         .min = 4 << 20,                                                                                               \
          .max = 0x1p50,                                                                                                \
          .offset = offsetof(type, field.disk_bytes),                                                                   \
          .text = "Size of a new store; default 4G; an old one keeps its own"},                                         \
+        {.name = "segment-bytes",                                                                                      \
+         .kind = CLI_SIZE,                                                                                             \
+         .value = "SIZE",                                                                                              \
+         .min = 1 << 20,                                                                                               \
+         .max = 1 << 30,                                                                                               \
+         .offset = offsetof(type, field.segment_bytes),                                                                \
+         .text = "Segments of a new file tier, a power of two; default by its size. A record must fit into one"},      \
         {.name = "tier",                                                                                               \
          .kind = CLI_CHOICE,                                                                                           \
          .value = "auto|file|rocks",                                                                                   \
@@ -89,6 +96,9 @@ int cli_store_space(kvt_engine *engine, const cli_space_args *args, kvt_space **
 int cli_store_spaces(kvt_engine *engine, kvt_key **out, size_t *out_count);
 /* A value of a space's text ("model", ...): up to `bytes` with its NUL into `value`; false: not there. */
 bool cli_space_field(const char *text, const char *name, char *value, size_t bytes);
+
+/* No tier is off or met errors. (Writes are off whenever a store is looked at, which is no fault.) */
+bool cli_store_healthy(const kvt_stats *stats);
 
 /* Prompts of a file of token ids: JSON lines, .npy, "-" (standard input), or the tensor `tokens` of a .safetensors
  * file. Failures are told: CLI_FAILURE (cannot be read), CLI_USAGE (breaks its format). */

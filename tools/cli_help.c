@@ -150,8 +150,31 @@ void cli_help_all(FILE *out)
 /* ---------------------------------------------------------------- the commands */
 
 typedef struct help_args {
+    const char *man_dir;
     bool man;
 } help_args;
+
+static int write_page(const char *folder, const cli_command *command)
+{
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/kvtier%s%s.1", folder, command != NULL ? "-" : "",
+                          command != NULL ? command->name : "");
+    FILE *out = length < (int)sizeof path ? fopen(path, "we") : NULL;
+    if (out == NULL)
+        return cli_fail(CLI_FAILURE, path, "cannot be written; name an existing folder");
+    cli_man(out, command);
+    bool failed = ferror(out) != 0;
+    failed |= fclose(out) != 0;
+    return failed ? cli_fail(CLI_FAILURE, path, "cannot be written") : CLI_OK;
+}
+
+static int write_pages(const char *folder)
+{
+    int code = write_page(folder, NULL);
+    for (size_t i = 0; cli_commands[i] != NULL && code == CLI_OK; i++)
+        code = write_page(folder, cli_commands[i]);
+    return code;
+}
 
 static int run_help(const cli_context *context, const void *args)
 {
@@ -162,6 +185,8 @@ static int run_help(const cli_context *context, const void *args)
         if (command == NULL)
             return cli_command_unknown(context->operands.items[0]);
     }
+    if (help->man_dir != NULL)
+        return write_pages(help->man_dir);
     if (help->man)
         cli_man(context->out, command);
     else if (command != NULL)
@@ -173,6 +198,11 @@ static int run_help(const cli_context *context, const void *args)
 
 static const cli_option help_options[] = {
     {.name = "man", .kind = CLI_FLAG, .offset = offsetof(help_args, man), .text = "Print the source of the man page"},
+    {.name = "man-dir",
+     .kind = CLI_TEXT,
+     .value = "DIR",
+     .offset = offsetof(help_args, man_dir),
+     .text = "Write the man pages of all commands into a folder"},
 };
 
 const cli_command cli_command_help = {
@@ -183,7 +213,7 @@ const cli_command cli_command_help = {
     .description = "Lists the commands, or explains one: what it does, its options, examples.",
     .examples = "kvtier help warm\nkvtier help --man warm | man -l -",
     .options = help_options,
-    .option_count = 1,
+    .option_count = sizeof help_options / sizeof *help_options,
     .args_bytes = sizeof(help_args),
     .operands_max = 1,
     .run = run_help,

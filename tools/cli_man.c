@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Man pages, written from the command table in man(7). No dates and no versions: the same table gives the same bytes, so
- * that a test can compare the pages in docs/man with what the program says.
+ * Man pages, written from the command table in man(7). No dates and no versions: the same table gives the same bytes,
+ * so that a test can compare the pages in docs/man with what the program says.
  */
 #include "tools/cli_help.h"
 

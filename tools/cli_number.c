@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Numbers for people (three significant digits and a unit) and for machines (the shortest text that reads back the same).
+ * Numbers for people (three significant digits and a unit) and for machines (the shortest text that reads back the
+ * same).
  */
 #include "tools/cli.h"
 

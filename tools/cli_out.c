@@ -366,7 +366,8 @@ static void measure(const cli_report *report, column_shape *shapes)
     char room[CLI_NUMBER_BYTES];
     bool exact = report->context->global.exact, header = !report->context->global.no_header;
     for (size_t i = 0; i < report->column_count; i++)
-        shapes[i] = (column_shape){header ? width_of(report->columns[i].title) : 0, false};
+        shapes[i] =
+            (column_shape){header ? width_of(report->columns[i].title) : 0, report->columns[i].unit != CLI_UNIT_NONE};
     for (size_t i = 0; i < report->cell_count; i++) {
         const cell *c = &report->cells[i];
         column_shape *shape = &shapes[i % report->column_count];

@@ -84,6 +84,7 @@ int cli_store_change(const cli_context *context, const cli_store_args *args, uin
     options.flags = flags;
     options.host_bytes_max = args->host_bytes;
     options.disk_bytes_max = args->disk_bytes;
+    options.segment_bytes = args->segment_bytes;
     options.write_bytes_per_day = args->write_bytes_per_day;
     options.lower = lowers[args->tier];
     options.io = args->io;
@@ -252,6 +253,14 @@ int cli_store_space(kvt_engine *engine, const cli_space_args *args, kvt_space **
     }
     kvt_space_close(chosen);
     return no_space(args, count, fitting);
+}
+
+bool cli_store_healthy(const kvt_stats *stats)
+{
+    for (uint32_t id = 0; id < 3; id++)
+        if (stats->tiers[id].present && (stats->tiers[id].state > 1 || stats->tiers[id].errors != 0))
+            return false;
+    return true;
 }
 
 /* ---------------------------------------------------------------------- naming */

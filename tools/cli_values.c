@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Words into numbers: sizes, durations, counts, reals; and the nearest known word to a mistyped one. Strict: no sign, no
- * blanks, nothing behind the number, no silent overflow.
+ * Words into numbers: sizes, durations, counts, reals; and the nearest known word to a mistyped one. Strict: no sign,
+ * no blanks, nothing behind the number, no silent overflow.
  */
 #include "tools/cli.h"
 

@@ -198,7 +198,7 @@ static void check_store(doctor *d)
     kvt_status status = kvt_open(&options, &engine);
     if (status == KVT_OK) {
         kvt_stats stats = {.struct_size = sizeof stats};
-        bool healthy = kvt_get_stats(engine, &stats) == KVT_OK && stats.health == 0;
+        bool healthy = kvt_get_stats(engine, &stats) == KVT_OK && cli_store_healthy(&stats);
         find(d, "store", healthy ? VERDICT_GOOD : VERDICT_BAD, "kvtier status and kvtier verify tell more",
              healthy ? "opens and is healthy" : "opens, but a tier is off or met errors");
         kvt_close(engine);

@@ -48,7 +48,7 @@ static const cli_column tier_columns[] = {
 
 static void report_tier(cli_report *report, const kvt_tier_stats *tier)
 {
-    static const char *const states[] = {"on", "writes off", "off"};
+    static const char *const states[] = {"on", "read-only", "off"};
     cli_row_text(report, tier->name);
     cli_row_text(report, states[tier->state < 3 ? tier->state : 2]);
     cli_row_u64(report, tier->record_count);
@@ -66,7 +66,7 @@ static int report_status(const cli_context *context, const kvt_stats *stats)
 {
     cli_report *report = cli_report_open(context, "kvtier.status/1");
     cli_report_text(report, "store", "store", context->global.store);
-    cli_report_text(report, "health", "health", stats->health == 0 ? "healthy" : "degraded");
+    cli_report_text(report, "health", "health", cli_store_healthy(stats) ? "healthy" : "degraded");
     cli_report_u64(report, "space_count", "spaces", CLI_UNIT_NONE, stats->space_count);
     cli_report_text(report, "backend", "backend", stats->backend);
     cli_report_rows(report, "tiers", NULL, tier_columns, sizeof tier_columns / sizeof *tier_columns);
@@ -88,10 +88,10 @@ static int run_status(const cli_context *context, const void *given)
     kvt_status status = kvt_get_stats(engine, &stats);
     if (status != KVT_OK)
         code = cli_fail_status(status, context->global.store);
-    else if (stats.health != 0 || !args->only_unhealthy)
+    else if (!cli_store_healthy(&stats) || !args->only_unhealthy)
         code = report_status(context, &stats);
     kvt_close(engine);
-    return code != CLI_OK ? code : status == KVT_OK && stats.health != 0 ? CLI_FAILURE : CLI_OK;
+    return code != CLI_OK ? code : status == KVT_OK && !cli_store_healthy(&stats) ? CLI_FAILURE : CLI_OK;
 }
 
 const cli_command cli_command_status = {

@@ -180,8 +180,9 @@ static int load_tokens(const job *j, size_t number, const kvt_safetensors *file,
     return CLI_OK;
 }
 
-static int open_space(const job *j, const kvt_safetensors *file, const char *path, const kvt_warm_source *source,
-                      kvt_space **out)
+/* What names the space of a file. The texts are borrowed from the arguments, the file and the source. */
+static int describe_space(const job *j, const kvt_safetensors *file, const char *path, const kvt_warm_source *source,
+                          kvt_space_options *out)
 {
     const warm_args *args = j->args;
     kvt_space_options options = KVT_SPACE_OPTIONS_INIT;
@@ -202,8 +203,8 @@ static int open_space(const job *j, const kvt_safetensors *file, const char *pat
     options.codec_level = (int32_t)args->codec_level;
     if (options.model == NULL)
         return cli_fail(CLI_USAGE, path, "does not say which model it is from; name it with --model");
-    kvt_status status = kvt_space_open(j->engine, &options, out);
-    return status == KVT_OK ? CLI_OK : cli_fail_status(status, path);
+    *out = options;
+    return CLI_OK;
 }
 
 static void on_progress(void *arg, uint64_t tokens_done) { kvt_progress_set(arg, tokens_done); }
@@ -251,30 +252,41 @@ static int save(job *j, kvt_space *space, const kvt_warm_source *source, const u
     return status == KVT_OK ? CLI_OK : cli_fail_status(status, result->path);
 }
 
+static int save_into_space(job *j, const kvt_space_options *options, const kvt_warm_source *source,
+                           const uint32_t *tokens, file_result *result)
+{
+    kvt_space *space;
+    kvt_status status = kvt_space_open(j->engine, options, &space);
+    if (status != KVT_OK)
+        return cli_fail_status(status, result->path);
+    if (source->first_position != 0 && !j->context->global.quiet)
+        cli_warn(result->path,
+                 "its first token stands at position %" PRIu64
+                 "; it gets a space of its own, which prompts from position 0 do not match",
+                 source->first_position);
+    int code = save(j, space, source, tokens, result);
+    kvt_space_close(space);
+    return code;
+}
+
 static int warm_source(job *j, size_t number, const kvt_safetensors *file, const kvt_warm_source *source)
 {
     file_result *result = &j->results[number];
     kvt_prompts own = {0};
+    kvt_space_options options;
     const uint32_t *tokens = NULL;
-    kvt_space *space;
     result->tokens = source->token_count;
     snprintf(result->layers, sizeof result->layers, "%s", source->layers);
     int code = load_tokens(j, number, file, result->path, source->token_count, &own, &tokens);
     if (code == CLI_OK)
-        code = open_space(j, file, result->path, source, &space);
-    if (code == CLI_OK) {
-        if (source->first_position != 0 && !j->context->global.quiet)
-            cli_warn(result->path,
-                     "its first token stands at position %" PRIu64
-                     "; it gets a space of its own, which prompts from position 0 do not match",
-                     source->first_position);
-        code = save(j, space, source, tokens, result);
-        kvt_space_close(space);
-    }
+        code = describe_space(j, file, result->path, source, &options);
+    if (code == CLI_OK && j->engine != NULL)
+        code = save_into_space(j, &options, source, tokens, result);
     kvt_prompts_free(&own);
     return code;
 }
 
+/* Without an engine: only look whether the file could be warmed. */
 static int warm_file(job *j, size_t number)
 {
     const warm_args *args = j->args;
@@ -383,6 +395,11 @@ static int judge(const file_result *result)
     if (run->budget_used_up)
         return cli_fail(CLI_PARTIAL, result->path,
                         "the write budget is used up; go on tomorrow, or give --ignore-budget");
+    if (run->cause == KVT_NOSPACE)
+        return cli_fail(
+            run->chunks_new != 0 ? CLI_PARTIAL : CLI_FAILURE, result->path,
+            "the store has no room for its chunks; make one with a larger --disk-bytes or --segment-bytes, or give "
+            "a smaller --chunk-tokens");
     if (run->cause != KVT_OK) {
         int code = run->chunks_new + run->chunks_held != 0 ? CLI_PARTIAL : cli_exit_of(run->cause);
         return cli_fail(code, result->path, "ended early: %s%s%s; run it again to go on", kvt_status_text(run->cause),
@@ -422,13 +439,25 @@ static int open_engine(const cli_context *context, const warm_args *args, kvt_en
     return cli_store_change(context, &args->store, args->ignore_budget ? KVT_OPEN_NO_BUDGET : 0, out);
 }
 
+/* Every file is looked at before a store is opened or made, so that a mistake changes nothing. */
+static int check_files(job *j)
+{
+    size_t count = j->context->operands.count;
+    if (j->prompts.count != 0 && j->prompts.count != count)
+        return cli_fail(CLI_USAGE, j->args->tokens, "holds %zu prompts for %zu files; give one prompt a file",
+                        j->prompts.count, count);
+    for (size_t i = 0; i < count; i++) {
+        int code = warm_file(j, i);
+        if (code != CLI_OK)
+            return code;
+    }
+    return CLI_OK;
+}
+
 static int warm_files(job *j)
 {
     size_t count = j->context->operands.count;
     int code = CLI_OK;
-    if (j->prompts.count != 0 && j->prompts.count != count)
-        return cli_fail(CLI_USAGE, j->args->tokens, "holds %zu prompts for %zu files; give one prompt a file",
-                        j->prompts.count, count);
     j->budget_before = budget_now(j->engine);
     while (j->done < count && code == CLI_OK && !cli_interrupted()) {
         code = warm_file(j, j->done);
@@ -456,13 +485,15 @@ static int run_warm(const cli_context *context, const void *given)
     struct sigaction bus = {.sa_handler = on_bus_error};
     sigaction(SIGBUS, &bus, NULL);
     cli_catch_interrupt();
-    code = open_engine(context, args, &j.engine);
+    j.results = kvt_alloc_array(context->operands.count, sizeof *j.results);
+    code = j.results != NULL ? check_files(&j) : cli_fail(CLI_FAILURE, "warm", "out of memory");
+    if (code == CLI_OK)
+        code = open_engine(context, args, &j.engine);
     if (code == CLI_OK) {
-        j.results = kvt_alloc_array(context->operands.count, sizeof *j.results);
-        code = j.results != NULL ? warm_files(&j) : cli_fail(CLI_FAILURE, "warm", "out of memory");
-        kvt_free(j.results);
+        code = warm_files(&j);
         kvt_close(j.engine);
     }
+    kvt_free(j.results);
     kvt_prompts_free(&j.prompts);
     return code;
 }

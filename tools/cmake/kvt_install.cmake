@@ -1,4 +1,5 @@
-# Install rules: the library, its one header, the command, the RocksDB module, pkg-config and CMake package files.
+# Install rules: the library, its one header, the RocksDB module, pkg-config and CMake package files. The command and its
+# pages are installed by tools/.
 include(CMakePackageConfigHelpers)
 
 set(KVT_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/kvtier)
@@ -9,17 +10,6 @@ install(FILES engine/kvtier.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 if(TARGET kvtier_rocks)
     install(TARGETS kvtier_rocks LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/kvtier)
 endif()
-if(TARGET kvtier_command)
-    install(TARGETS kvtier_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-endif()
-file(GLOB KVT_MAN_PAGES docs/man/*.1 docs/man/*.3 docs/man/*.5)
-if(KVT_MAN_PAGES)
-    foreach(page ${KVT_MAN_PAGES})
-        string(REGEX MATCH "[0-9]$" section ${page})
-        install(FILES ${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
-    endforeach()
-endif()
-
 # What a static link needs beside our archive.
 set(KVT_STATIC_LIBS "-lxxhash -lpthread -lm -ldl")
 foreach(pair "URING;-luring" "ZSTD;-lzstd" "CRYPTO;-lcrypto")
