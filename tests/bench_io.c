@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Plain program: random transfers of one size on one file through an I/O implementation, to be set against fio on the same
- * file. Not a test; it checks nothing but statuses.
+ * Plain program: random transfers of one size on one file through an I/O implementation, to be set against fio on the
+ * same file. Not a test; it checks nothing but statuses.
  *
  *   bench_io <io_uring|pool> <directory> <file> <read|write> <bytes> <depth> <seconds> [plain]
  */

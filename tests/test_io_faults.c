@@ -37,7 +37,7 @@ static void set_up(scene *s, uint64_t file_bytes)
     kvt_page_kind kind;
     *s = (scene){.disk = kvt_sim_create(1)};
     s->memory = kvt_pages_map(MEMORY_BYTES, &kind);
-    kvt_io_config config = {.sim = s->disk};
+    kvt_io_config config = {.sim = s->disk, .inflight_bytes = 16 * MIB};
     cr_assert_eq(kvt_io_sim_ops.open("", false, &config, &s->io), KVT_OK);
     cr_assert_eq(s->io->ops->open_file(s->io, "data.0", KVT_IO_FILE_CREATE, &s->file, NULL), KVT_OK);
     cr_assert_eq(s->io->ops->allocate(s->io, s->file, file_bytes), KVT_OK);

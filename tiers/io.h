@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How the file tier reaches a disk: one vtable over io_uring, a thread pool, and a deterministic simulator in memory for
- * tests. Operations are asynchronous, completed by `done` on a thread of the implementation. Private to this room.
+ * How the file tier reaches a disk: one vtable over io_uring, a thread pool, and a deterministic simulator in memory
+ * for tests. Operations are asynchronous, completed by `done` on a thread of the implementation. Private to this room.
  */
 #ifndef KVT_IO_H
 #define KVT_IO_H
@@ -38,7 +38,7 @@ struct kvt_io_op {
 
 typedef struct kvt_io_config {
     uint32_t depth;          /* pieces in flight at most; 0: 64 */
-    uint64_t inflight_bytes; /* bytes in flight at most; 0: 16 MiB */
+    uint64_t inflight_bytes; /* bytes in flight at most; 0: 32 MiB */
     void *memory;            /* to register; may be NULL */
     uint64_t memory_bytes;
     kvt_log log;

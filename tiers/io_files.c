@@ -80,7 +80,8 @@ void kvt_io_files_fini(kvt_io_files *files)
 
 /* ---- direct I/O ---- */
 
-/* Alignment for direct I/O, 0: not possible. The kernel must say so itself: some file systems accept O_DIRECT and cache. */
+/* Alignment for direct I/O, 0: not possible. The kernel must say so itself: some file systems accept O_DIRECT and
+ * cache. */
 static uint32_t direct_alignment(int fd)
 {
 #ifdef STATX_DIOALIGN

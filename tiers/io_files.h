@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Files inside one directory, opened so that nobody can trick us: the part that the thread pool and the ring share. Both
- * embed kvt_io_files first, so that these functions stand in their vtables as they are. Moves no data.
+ * Files inside one directory, opened so that nobody can trick us: the part that the thread pool and the ring share.
+ * Both embed kvt_io_files first, so that these functions stand in their vtables as they are. Moves no data.
  */
 #ifndef KVT_IO_FILES_H
 #define KVT_IO_FILES_H

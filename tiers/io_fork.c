@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * After fork() the child holds copies of our descriptors, and with them the locks: a store would stay taken as long as any
- * forgotten child lives. So every open context is known here, and the child closes its copies at once. Closing only, never
- * unlocking: an unlock would free the parent's lock too. This list is the room's one global; fork offers no argument.
+ * After fork() the child holds copies of our descriptors, and with them the locks: a store would stay taken as long as
+ * any forgotten child lives. So every open context is known here, and the child closes its copies at once. Closing
+ * only, never unlocking: an unlock would free the parent's lock too. This list is the room's one global; fork offers no
+ * argument.
  */
 #include "tiers/io_files.h"
 

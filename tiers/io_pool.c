@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * I/O by threads that pread and pwrite: works everywhere, also under the thread sanitizer, in sandboxes without io_uring
- * and on file systems without direct I/O. The queue under one lock decides what goes next; a thread holds it only to take
- * and to settle a piece.
+ * I/O by threads that pread and pwrite: works everywhere, also under the thread sanitizer, in sandboxes without
+ * io_uring and on file systems without direct I/O. The queue under one lock decides what goes next; a thread holds it
+ * only to take and to settle a piece.
  */
 #include "tiers/io_files.h"
 #include "tiers/io_queue.h"

@@ -69,8 +69,8 @@ typedef struct kvt_io_queue {
 kvt_status kvt_io_queue_init(kvt_io_queue *queue, const kvt_io_config *config);
 void kvt_io_queue_fini(kvt_io_queue *queue);
 
-/* Take one operation, KVT_IO_OP_FILE and KVT_IO_OP_ALIGN set. A malformed one, or one whose status is already a failure,
- * goes straight to the finished ones. */
+/* Take one operation, KVT_IO_OP_FILE and KVT_IO_OP_ALIGN set. A malformed one, or one whose status is already a
+ * failure, goes straight to the finished ones. */
 void kvt_io_queue_push(kvt_io_queue *queue, kvt_io_op *op);
 
 /* The next piece to start now, or NULL. It is then in flight, until it is settled. */

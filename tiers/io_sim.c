@@ -6,6 +6,7 @@
 #include "tiers/io_sim_int.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 typedef struct sim_handle {
@@ -188,7 +189,8 @@ uint64_t kvt_sim_run(kvt_sim_disk *disk)
     return steps;
 }
 
-/* Run a context to its end, unless another call further up the stack, or on another thread, is at it. Under the lock. */
+/* Run a context to its end, unless another call further up the stack, or on another thread, is at it. Under the
+ * lock. */
 static void run_inline(sim_context *context)
 {
     kvt_io_op *finished = NULL;
@@ -388,7 +390,7 @@ static kvt_status open_locked(sim_context *context, const char *name, uint32_t f
     file->open_count++;
     *handle = (sim_handle){.file = file, .read_only = read_only, .locked = lock};
     handle->alignment = (flags & KVT_IO_FILE_BUFFERED) != 0 ? 1 : context->disk->alignment;
-    strcpy(handle->name, name);
+    snprintf(handle->name, sizeof handle->name, "%s", name);
     return KVT_OK;
 }
 

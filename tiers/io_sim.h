@@ -109,8 +109,8 @@ typedef struct kvt_sim_crash_options {
     uint32_t reorder_percent; /* chance that a write is overtaken by a later one */
 } kvt_sim_crash_options;
 
-/* Now. Open contexts are dead afterwards: their operations end with EIO and touch nothing, their locks are gone; writes in
- * flight land, tear or vanish by the same chances. NULL: the process died and everything in flight was lost. */
+/* Now. Open contexts are dead afterwards: their operations end with EIO and touch nothing, their locks are gone; writes
+ * in flight land, tear or vanish by the same chances. NULL: the process died and everything in flight was lost. */
 void kvt_sim_crash(kvt_sim_disk *disk, const kvt_sim_crash_options *options);
 
 /* ---- looking and meddling, past all contexts ---- */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The simulated disk: sparse images of files, what of them is durable, names with their history, faults and crashes. See
- * io_sim.h. Plain malloc throughout, see there; running out of it is reported like a full disk.
+ * The simulated disk: sparse images of files, what of them is durable, names with their history, faults and crashes.
+ * See io_sim.h. Plain malloc throughout, see there; running out of it is reported like a full disk.
  */
 #include "tiers/io_sim_int.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { MILLION = 1000000 };
@@ -293,7 +294,7 @@ int sim_names_set(kvt_sim_disk *disk, const char *name, sim_file *file)
     }
     if (entry == NULL)
         entry = &names->names[names->count++];
-    strcpy(entry->name, name);
+    snprintf(entry->name, sizeof entry->name, "%s", name);
     entry->file = file;
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside of the simulator: the disk (io_sim_disk.c) and the contexts open on it (io_sim.c). Everything here is under the
- * disk's lock.
+ * Inside of the simulator: the disk (io_sim_disk.c) and the contexts open on it (io_sim.c). Everything here is under
+ * the disk's lock.
  */
 #ifndef KVT_IO_SIM_INT_H
 #define KVT_IO_SIM_INT_H

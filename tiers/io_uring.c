@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * I/O through io_uring: one thread creates, fills and reaps the ring, so that the kernel may skip its locks. Others push
- * operations onto a list and, when the thread sleeps, wake it through an eventfd on which the ring keeps a read armed.
- * Registered files and buffers are used where the kernel lets us, and never needed. No polling modes: they cost cores.
+ * I/O through io_uring: one thread creates, fills and reaps the ring, so that the kernel may skip its locks. Others
+ * push operations onto a list and, when the thread sleeps, wake it through an eventfd on which the ring keeps a read
+ * armed. Registered files and buffers are used where the kernel lets us, and never needed. No polling modes: they cost
+ * cores.
  */
 #include "tiers/io_files.h"
 #include "tiers/io_queue.h"
