@@ -129,8 +129,12 @@ KVT_TEST(replay, kills_lose_nothing_that_was_acknowledged)
     cr_assert_gt(r.result->check_records, 0);
     cr_assert_eq(r.result->state.hit_tokens >= ideal_hits(r.trace), 1,
                  "a restart costs no hit: %" PRIu64 " of %" PRIu64, r.result->state.hit_tokens, ideal_hits(r.trace));
-    for (uint32_t i = 0; i < 5; i++) /* the second death in request 7 may find all of it saved, and strike in 8 */
-        cr_assert(r.result->kills[i].hit_request - kills[i] <= (i == 2), "kill %u", i);
+    uint64_t in_flight = 0;
+    for (uint32_t i = 0; i < 5; i++) { /* a save that is quicker than its kill passes that on to the next one */
+        cr_assert_geq(r.result->kills[i].hit_request, kills[i]);
+        in_flight += r.result->kills[i].in_flight;
+    }
+    cr_assert_gt(in_flight, 0, "not one of five deaths was in the middle of a save");
     rig_close(&r);
 }
 

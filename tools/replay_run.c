@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 50 };
+enum { LOOK_MS = 50, MISSES_MAX = 32 };
 
 typedef struct supervisor {
     const kvt_trace *trace;
@@ -29,6 +29,7 @@ typedef struct supervisor {
     kvt_progress progress;
     pid_t worker;
     uint32_t kills_done;
+    uint32_t misses; /* saves that ended before the kill that was meant for them */
     uint64_t random;
     uint64_t must_hold;
     bool reaped;
@@ -37,8 +38,15 @@ typedef struct supervisor {
 
 static uint64_t draw(supervisor *s, uint64_t below)
 {
-    s->random = kvt_pattern_chain(s->random, s->kills_done);
+    s->random = kvt_pattern_chain(s->random, s->kills_done + s->misses);
     return below == 0 ? 0 : s->random % below;
+}
+
+static void forget_wake(const kvt_journal *journal)
+{
+    uint64_t stale = 0;
+    ssize_t taken = read(journal->wake_fd, &stale, sizeof stale);
+    (void)taken; /* nothing there: fine */
 }
 
 static kvt_status start_worker(supervisor *s)
@@ -47,9 +55,7 @@ static kvt_status start_worker(supervisor *s)
     bool kill_due = s->kills_done < s->options->kill_count;
     atomic_store(&journal->kill_request, kill_due ? s->options->kills[s->kills_done] : UINT64_MAX);
     atomic_store(&journal->in_flight, 0);
-    uint64_t stale = 0;
-    ssize_t taken = read(journal->wake_fd, &stale, sizeof stale);
-    (void)taken; /* nothing there: fine */
+    forget_wake(journal);
     pid_t supervisor_pid = getpid();
     fflush(NULL);
     s->reaped = false;
@@ -91,20 +97,29 @@ static void pause_ns(uint64_t ns)
     nanosleep(&(struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)}, NULL);
 }
 
-/* A save of the request to be killed in has started: wait a random part of what it may take, and end the worker. */
-static void kill_worker(supervisor *s)
+/* A save of the request to be killed in has started: wait a random part of what it may take, and end the worker. A save
+ * that was quicker has nothing under way any more: then the next one is struck. */
+static bool kill_worker(supervisor *s)
 {
     kvt_journal *journal = s->journal;
     kvt_replay_kill *k = &s->result->kills[s->kills_done];
     k->request = s->options->kills[s->kills_done];
     k->delay_ns = draw(s, atomic_load(&journal->save_estimate_ns));
     pause_ns(k->delay_ns);
+    if (atomic_load(&journal->in_flight) == 0 && s->misses < MISSES_MAX) {
+        s->misses++;
+        forget_wake(journal);
+        atomic_store(&journal->kill_request, atomic_load(&journal->request) + 1);
+        return false;
+    }
     end_worker(s);
     k->hit_request = atomic_load(&journal->request);
     k->in_flight = atomic_load(&journal->in_flight);
     for (uint64_t i = 0; i < journal->unit_count; i++)
         k->must_hold += atomic_load(&journal->held[i]);
     s->kills_done++;
+    s->misses = 0;
+    return true;
 }
 
 /* Figures of a restart are known once its worker runs requests. */
@@ -132,9 +147,9 @@ static kvt_status watch_worker(supervisor *s, bool *out_killed)
         if (poll(&wake, 1, LOOK_MS) <= 0)
             continue;
         note_restart(s);
-        kill_worker(s);
-        *out_killed = true;
-        return KVT_OK;
+        *out_killed = kill_worker(s);
+        if (*out_killed)
+            return KVT_OK;
     }
     note_restart(s);
     return KVT_OK;
@@ -173,7 +188,8 @@ static int compare_u64(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Percentiles over the requests that did such a thing. Sorts the journal's array in place: it is not needed any more. */
+/* Percentiles over the requests that did such a thing. Sorts the journal's array in place: it is not needed any more.
+ */
 static void summarise(uint64_t *values, uint64_t count, uint64_t out[4], uint64_t *out_count)
 {
     uint64_t used = 0;
