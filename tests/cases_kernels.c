@@ -389,6 +389,8 @@ static kvt_status act(run *r)
         r->subject->mutate(r->subject->mutate_arg, &groups[c->group_index], moves, c->move_count);
     kvt_layout *layout;
     KVT_TRY(kvt_layout_create(groups, c->group_index + 1, c->chunk_pages * c->geometry.page_tokens, &layout));
+    if (r->subject->bounds != NULL)
+        r->subject->bounds(r->subject->arg, r->arena, r->arena_bytes, r->segments, r->segment_span * c->move_count);
     kvt_status status = r->subject->move(r->subject->arg, layout, c->direction, moves, c->move_count);
     kvt_layout_destroy(layout);
     return status;

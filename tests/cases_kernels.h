@@ -56,7 +56,19 @@ typedef struct kvt_case_subject {
     /* Plants a mistake in what the subject is told, not in what is expected. May be NULL. */
     void (*mutate)(void *arg, kvt_group *group, kvt_move *moves, size_t count);
     void *mutate_arg;
+    /* Told before the move what memory there is, guards included: a subject with a planted mistake must not leave it.
+     * May be NULL. */
+    void (*bounds)(void *arg, const uint8_t *pages, uint64_t page_bytes, const uint8_t *segments,
+                   uint64_t segment_bytes);
 } kvt_case_subject;
+
+/* Every how many-th case a test runs: all of them, or, where a sanitizer makes each dear, a sample that still meets
+ * every layout, geometry, range, page order and direction (the step shares no factor with their counts). */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { KVT_CASE_STEP = 11 };
+#else
+enum { KVT_CASE_STEP = 1 };
+#endif
 
 /* The i-th case; false behind the last. */
 bool kvt_kernel_case_at(uint32_t i, kvt_kernel_case *out);
