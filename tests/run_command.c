@@ -30,8 +30,10 @@ static int split(const char *store, const char *line, char **argv, char **out_bl
     *to = '\0';
     int argc = 0;
     argv[argc++] = (char *)(uintptr_t)KVT_COMMAND;
-    for (char *word = strtok(block, " "); word != NULL && argc < WORDS_MAX - 1; word = strtok(NULL, " "))
-        argv[argc++] = word;
+    char *rest = block;
+    for (char *word; argc < WORDS_MAX - 1 && (word = strsep(&rest, " ")) != NULL;)
+        if (*word != '\0')
+            argv[argc++] = word;
     argv[argc] = NULL;
     *out_block = block;
     return argc;

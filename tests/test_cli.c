@@ -182,8 +182,10 @@ static int parse(const char *line, sample_args *args, cli_list *operands, char *
     char *argv[32];
     int argc = 0, used;
     snprintf(words, sizeof words, "%s", line);
-    for (char *word = strtok(words, " "); word != NULL; word = strtok(NULL, " "))
-        argv[argc++] = word;
+    char *rest = words;
+    for (char *word; (word = strsep(&rest, " ")) != NULL;)
+        if (*word != '\0')
+            argv[argc++] = word;
     *args = (sample_args){0};
     *operands = (cli_list){NULL, 0};
     cli_option_set set = {sample_options, sizeof sample_options / sizeof *sample_options, args};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The readers of foreign files against hostile bytes: every refusal is a status with a text that says what is wrong, and
- * nothing is read beyond the file (the sanitizers and a guard page watch). Files are made here, byte by byte.
+ * The readers of foreign files against hostile bytes: every refusal is a status with a text that says what is wrong,
+ * and nothing is read beyond the file (the sanitizers and a guard page watch). Files are made here, byte by byte.
  */
 #include "tests/support.h"
 

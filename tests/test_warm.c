@@ -259,7 +259,8 @@ KVT_TEST(warm, a_used_up_budget_stops_it_and_can_be_ignored)
         kvt_command_free(&result);
     }
     cr_assert_eq(code, 6);
-    strcat(line, " --ignore-budget");
+    size_t used = strlen(line);
+    snprintf(line + used, sizeof line - used, " --ignore-budget");
     kvt_command_expect(b.folder, line, 0, NULL);
     bench_drop(&b);
 }

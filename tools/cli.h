@@ -135,8 +135,7 @@ extern const cli_command *const cli_commands[];
 extern const cli_option cli_global_options[];
 extern const size_t cli_global_option_count;
 
-/* SIGINT sets this; long commands look at it, stop cleanly and return CLI_INTERRUPTED. Call cli_catch_interrupt first.
- */
+/* SIGINT sets a flag; long commands look at it, stop cleanly and return CLI_INTERRUPTED. Catch it first. */
 void cli_catch_interrupt(void);
 bool cli_interrupted(void);
 

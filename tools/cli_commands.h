@@ -11,12 +11,13 @@
 
 extern const cli_command cli_command_status, cli_command_ls, cli_command_show, cli_command_ns; /* cmd_look.c */
 extern const cli_command cli_command_match;                                                    /* cmd_ask.c */
-extern const cli_command cli_command_get, cli_command_put, cli_command_rm;                     /* cmd_change.c */
+extern const cli_command cli_command_get, cli_command_put;                                     /* cmd_change.c */
+extern const cli_command cli_command_rm;                                                       /* cmd_remove.c */
 extern const cli_command cli_command_warm;                                                     /* cmd_warm.c */
 extern const cli_command cli_command_verify;                                                   /* cmd_care.c */
-extern const cli_command cli_command_doctor;                                                   /* cmd_care.c */
+extern const cli_command cli_command_doctor;                                                   /* cmd_doctor.c */
 extern const cli_command cli_command_simulate;                                                 /* cmd_simulate.c */
-extern const cli_command cli_command_demo, cli_command_replay, cli_command_bench; /* cmd_demo.c, cmd_replay.c, cmd_bench.c */
+extern const cli_command cli_command_demo, cli_command_replay, cli_command_bench;              /* cmd_<name>.c */
 
 /* ---- opening a store ---- */
 

@@ -268,15 +268,12 @@ bool cli_store_healthy(const kvt_stats *stats)
 void cli_tiers_text(uint32_t tiers, char *text)
 {
     static const char *const names[] = {"host", "file", "rocks"};
-    text[0] = '\0';
+    size_t used = 0;
     for (uint32_t id = 0; id < 3; id++)
-        if ((tiers & KVT_TIER_BIT(id)) != 0) {
-            if (text[0] != '\0')
-                strcat(text, "+");
-            strcat(text, names[id]);
-        }
-    if (text[0] == '\0')
-        strcpy(text, "none");
+        if ((tiers & KVT_TIER_BIT(id)) != 0)
+            used += (size_t)snprintf(text + used, CLI_NUMBER_BYTES - used, "%s%s", used != 0 ? "+" : "", names[id]);
+    if (used == 0)
+        snprintf(text, CLI_NUMBER_BYTES, "none");
 }
 
 const char *cli_codec_name(uint32_t codec)

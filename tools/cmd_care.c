@@ -160,8 +160,9 @@ const cli_command cli_command_verify = {
     .operands = "",
     .description =
         "Reads all records of the store, or of one space, and checks each against the hash that was taken when it "
-        "was stored. Damaged records are listed; a running engine would answer them as a miss. --repair drops "
-        "them.\n\n"
+        "was stored. Damaged records are listed; a running engine answers them as a miss. --repair drops "
+        "them; the file tier, which has no durable delete, finds them again at the next open until their segment is "
+        "reused, and still never serves them.\n\n"
         "Exits with 0 when all is well, with 4 when records are damaged, with 1 when some cannot be read.",
     .examples = "kvtier verify -s /var/lib/kvtier\nkvtier verify --repair --json",
     .options = verify_options,

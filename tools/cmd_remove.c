@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Removing records: what will go is counted and told first, and confirmed by a person or by --yes.
+ * Removing records: what will go is counted and told first, and confirmed by a person or by --yes. What went is counted
+ * after the store was closed and opened again, since a tier without durable deletes may keep records on disk.
  */
 #include "tools/cli_commands.h"
 
@@ -84,52 +85,70 @@ static kvt_status remove_records(kvt_engine *engine, const victims *v, uint64_t 
     return worst;
 }
 
-static int report_removal(const cli_context *context, const rm_args *args, const victims *v, uint64_t removed)
+static int report_removal(const cli_context *context, const rm_args *args, const victims *v, uint64_t kept)
 {
     cli_report *report = cli_report_open(context, "kvtier.rm/1");
     cli_report_u64(report, "found_records", args->dry_run ? "would remove" : "found", CLI_UNIT_NONE, v->record_count);
     cli_report_u64(report, "found_bytes", "bytes", CLI_UNIT_BYTES, v->bytes);
-    cli_report_u64(report, "removed_records", args->dry_run ? NULL : "removed", CLI_UNIT_NONE, removed);
+    cli_report_u64(report, "removed_records", args->dry_run ? NULL : "removed", CLI_UNIT_NONE,
+                   args->dry_run ? 0 : v->record_count - kvt_min_u64(kept, v->record_count));
     cli_report_bool(report, "dry_run", NULL, args->dry_run);
     return cli_report_close(report);
 }
 
-static int remove_victims(const cli_context *context, const rm_args *args, kvt_engine *engine, kvt_space *space,
-                          const victims *v)
+static int find_space(const rm_args *args, kvt_engine *engine, kvt_space **out)
 {
-    uint64_t removed = 0;
-    kvt_status status = KVT_OK;
-    int code = args->dry_run ? CLI_OK : confirm(args, v);
-    if (code != CLI_OK)
-        return code;
-    if (!args->dry_run)
-        status = args->all ? kvt_clear(space, &removed) : remove_records(engine, v, &removed);
-    code = report_removal(context, args, v, removed);
-    if (status == KVT_BUSY || (code == CLI_OK && status == KVT_OK && !args->dry_run && removed < v->record_count))
-        return cli_fail(removed == 0 ? CLI_BUSY : CLI_PARTIAL, "rm", "records in use were left; try again");
-    return status != KVT_OK && status != KVT_MISS ? cli_fail_status(status, "rm") : code;
+    bool named = args->space.space != NULL || args->space.model != NULL;
+    *out = NULL;
+    return named ? cli_store_space(engine, &args->space, out) : CLI_OK;
 }
 
-static int run_in_store(const cli_context *context, const rm_args *args, kvt_engine *engine)
+/* Find what is meant, ask, remove it. */
+static int remove_in(const cli_context *context, const rm_args *args, kvt_engine *engine, victims *v)
 {
-    kvt_space *space = NULL;
+    kvt_space *space;
     kvt_space_info info;
-    victims v = {0};
-    bool named = args->space.space != NULL || args->space.model != NULL;
-    int code = named ? cli_store_space(engine, &args->space, &space) : CLI_OK;
-    if (code == CLI_OK && args->all) {
-        kvt_status status = kvt_space_get_info(space, &info);
-        v.record_count = info.record_count;
-        v.bytes = info.stored_bytes;
-        code = status == KVT_OK ? CLI_OK : cli_fail_status(status, "rm");
-    } else if (code == CLI_OK) {
-        code = find_victims(context, engine, space, &v);
+    uint64_t removed = 0;
+    kvt_status status = KVT_OK;
+    int code = find_space(args, engine, &space);
+    if (code != CLI_OK)
+        return code;
+    if (!args->all)
+        code = find_victims(context, engine, space, v);
+    else if ((status = kvt_space_get_info(space, &info)) == KVT_OK)
+        *v = (victims){.record_count = info.record_count, .bytes = info.stored_bytes};
+    if (code == CLI_OK && status == KVT_OK && !args->dry_run) {
+        code = confirm(args, v);
+        if (code == CLI_OK)
+            status = args->all ? kvt_clear(space, &removed) : remove_records(engine, v, &removed);
     }
-    if (code == CLI_OK)
-        code = remove_victims(context, args, engine, space, &v);
-    kvt_free(v.records);
     kvt_space_close(space);
-    return code;
+    return code != CLI_OK || status == KVT_OK ? code : cli_fail_status(status, "rm");
+}
+
+/* Which of the victims a fresh look at the store still finds. */
+static int count_kept(const cli_context *context, const rm_args *args, const victims *v, uint64_t *out)
+{
+    kvt_engine *engine;
+    kvt_space *space;
+    kvt_space_info info;
+    int code = cli_store_look(context, 1 << 20, &engine);
+    *out = 0;
+    if (code != CLI_OK)
+        return code;
+    if (args->all && find_space(args, engine, &space) == CLI_OK) {
+        *out = kvt_space_get_info(space, &info) == KVT_OK ? info.record_count : 0;
+        kvt_space_close(space);
+    }
+    for (size_t i = 0; i < v->count; i++) {
+        uint32_t tiers = 0;
+        if (kvt_space_find(engine, &v->records[i].space, &space) != KVT_OK)
+            continue;
+        *out += kvt_exists(space, &v->records[i].key, 1, &tiers) == KVT_OK && tiers != 0;
+        kvt_space_close(space);
+    }
+    kvt_close(engine);
+    return CLI_OK;
 }
 
 static int run_rm(const cli_context *context, const void *given)
@@ -144,8 +163,20 @@ static int run_rm(const cli_context *context, const void *given)
                              : cli_store_change(context, &(cli_store_args){0}, KVT_OPEN_NO_CREATE, &engine);
     if (code != CLI_OK)
         return code;
-    code = run_in_store(context, args, engine);
+    victims v = {0};
+    uint64_t kept = 0;
+    code = remove_in(context, args, engine, &v);
     kvt_close(engine);
+    if (code == CLI_OK && !args->dry_run)
+        code = count_kept(context, args, &v, &kept);
+    if (code == CLI_OK)
+        code = report_removal(context, args, &v, kept);
+    if (code == CLI_OK && kept != 0)
+        code = cli_fail(CLI_PARTIAL, "rm",
+                        "%" PRIu64 " records stay on disk until the file tier reuses their segments: it has no durable "
+                        "delete; to be rid of them now, remove the store's folder",
+                        kept);
+    kvt_free(v.records);
     return code;
 }
 
@@ -157,7 +188,9 @@ const cli_command cli_command_rm = {
     .description =
         "Removes the named records, or with --all every record of a space. Tells how many and asks first, unless "
         "--yes is given. Records in use stay.\n\n"
-        "The file tier has no durable delete: after a crash of the process that removed it, a record may be back.",
+        "The file tier has no durable delete: a record that rests in a sealed segment is back when the store is "
+        "opened again, until that segment is reused. What is left is counted, and the command exits with 6. The "
+        "rocks tier deletes at once.",
     .examples = "kvtier rm 9c41d2 --yes\nkvtier rm --all --space 3f2a --dry-run",
     .options = rm_options,
     .option_count = sizeof rm_options / sizeof *rm_options,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Progress lines. The numbers come from the caller; this file only decides when a line is worth drawing and how it looks.
+ * Progress lines. The numbers come from the caller; this file only decides when a line is worth drawing and how it
+ * looks.
  */
 #include "tools/progress.h"
 

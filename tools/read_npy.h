@@ -19,8 +19,9 @@ typedef struct kvt_npy {
 /* Do the bytes start like a .npy file? */
 bool kvt_npy_is(const void *bytes, size_t count);
 
-/* Check the header of a whole file in memory: versions 1 to 3, int32, int64, uint32 or uint64, one or two dimensions in C
- * order, exactly as many bytes of data as the shape needs. KVT_CORRUPT or KVT_UNSUPPORTED with kvt_last_error(). */
+/* Check the header of a whole file in memory: versions 1 to 3, int32, int64, uint32 or uint64, one or two dimensions
+ * in C order, exactly as many bytes of data as the shape needs. KVT_CORRUPT or KVT_UNSUPPORTED with kvt_last_error().
+ * */
 kvt_status kvt_npy_parse(const void *bytes, size_t count, kvt_npy *out);
 
 /* Item i (row-major) as a token id. false: negative or above 2^32 - 1. */

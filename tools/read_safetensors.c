@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The safetensors format: u64 header length, a JSON object {name: {dtype, shape, data_offsets}}, then the data. The header
- * comes from anywhere, so each length is compared with a bound before it is used, and the data must be tiled by the
- * tensors without gap or overlap, as the format demands; then no offset can point outside the mapping.
+ * The safetensors format: u64 header length, a JSON object {name: {dtype, shape, data_offsets}}, then the data. The
+ * header comes from anywhere, so each length is compared with a bound before it is used, and the data must be tiled by
+ * the tensors without gap or overlap, as the format demands; then no offset can point outside the mapping.
  */
 #include "tools/read_safetensors.h"
 

@@ -24,9 +24,9 @@ typedef struct kvt_tensor {
 typedef struct kvt_safetensors kvt_safetensors;
 
 /*
- * Map a file and check its header: sizes, JSON, no name twice, known types, shape x type = bytes, and every byte of the data
- * belongs to exactly one tensor.
- * Returns KVT_OK; KVT_IO (cannot be read); KVT_CORRUPT (breaks the format; kvt_last_error() names the tensor); KVT_NOMEM.
+ * Map a file and check its header: sizes, JSON, no name twice, known types, shape x type = bytes, and every byte of
+ * the data belongs to exactly one tensor. Returns KVT_OK; KVT_IO (cannot be read); KVT_CORRUPT (breaks the format;
+ * kvt_last_error() names the tensor); KVT_NOMEM.
  */
 kvt_status kvt_safetensors_open(const char *path, kvt_safetensors **out);
 void kvt_safetensors_close(kvt_safetensors *file); /* NULL is allowed */

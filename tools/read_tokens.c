@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Token ids from files. The whole file is read (token files are small beside the KV they stand for), then taken apart: what
- * starts with NumPy's magic is an array, everything else is JSON lines, and a wrong line is named by its number.
+ * Token ids from files. The whole file is read (token files are small beside the KV they stand for), then taken apart:
+ * what starts with NumPy's magic is an array, everything else is JSON lines, and a wrong line is named by its number.
  */
 #include "tools/read_tokens.h"
 
@@ -11,8 +11,8 @@
 #include <inttypes.h>
 #include <jansson.h>
 
-/* `memory` with room for `need` items, or NULL. The capacity is not stored: it is at least the power of two behind `used`,
- * so underrating it costs a copy and nothing else. */
+/* `memory` with room for `need` items, or NULL. The capacity is not stored: it is at least the power of two behind
+ * `used`, so underrating it costs a copy and nothing else. */
 static void *grown(void *memory, uint64_t used, uint64_t need, size_t item)
 {
     uint64_t capacity = used == 0 ? 0 : 16, more = 16;

@@ -25,9 +25,9 @@ static inline const uint32_t *kvt_prompt_tokens(const kvt_prompts *prompts, size
 }
 
 /*
- * Read a file, or standard input for "-". JSON lines: an array of token ids, or an object with such an array as "tokens", a
- * line; empty lines are skipped. .npy: one prompt, or one a row. An empty prompt is refused.
- * Returns KVT_OK; KVT_IO; KVT_CORRUPT or KVT_UNSUPPORTED, with the line's number in kvt_last_error(); KVT_NOMEM.
+ * Read a file, or standard input for "-". JSON lines: an array of token ids, or an object with such an array as
+ * "tokens", a line; empty lines are skipped. .npy: one prompt, or one a row. An empty prompt is refused. Returns
+ * KVT_OK; KVT_IO; KVT_CORRUPT or KVT_UNSUPPORTED, with the line's number in kvt_last_error(); KVT_NOMEM.
  */
 kvt_status kvt_prompts_read(const char *path, kvt_prompts *out);
 void kvt_prompts_free(kvt_prompts *prompts);

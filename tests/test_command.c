@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The kvtier program as its users meet it: exit codes, messages, formats, generated pages; stores that are missing,
+ * busy, foreign or damaged. Every command runs in a process of its own.
+ */
+#include "tests/run_command.h"
+#include "tests/support.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char *output_of(const char *store, const char *line, int code)
+{
+    kvt_command_result result = kvt_command_run(store, line, NULL);
+    cr_assert_eq(result.code, code, "kvtier %s: %d: %s", line, result.code, result.err);
+    kvt_free(result.err);
+    return result.out;
+}
+
+static void write_file(const char *folder, const char *name, const void *bytes, size_t count)
+{
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *out = fopen(path, "wb");
+    cr_assert(out != NULL && fwrite(bytes, 1, count, out) == count && fclose(out) == 0, "%s", path);
+}
+
+/* Every space of the store is one of opaque blobs; small, so that tests are quick. */
+#define KEY_A "00112233445566778899aabbccddeeff"
+#define KEY_B "00112233f45566778899aabbccddeeff"
+#define SMALL " --disk-bytes 16M --host-bytes 4M"
+
+static char *store_with_a_record(size_t bytes)
+{
+    static uint8_t blob[1 << 20];
+    char *folder = kvt_test_tmpdir();
+    kvt_test_fill(blob, bytes, 5);
+    write_file(folder, "blob", blob, bytes);
+    kvt_command_expect(folder, "put -s %s/store " KEY_A " -f %s/blob --model notes" SMALL, 0, NULL);
+    return folder;
+}
+
+static void drop(char *folder)
+{
+    kvt_test_rmtree(folder);
+    kvt_free(folder);
+}
+
+/* ---------------------------------------------------------------------- usage */
+
+KVT_TEST(command, wrong_words_are_refused_with_the_way_out)
+{
+    static const struct {
+        const char *line;
+        int code;
+        const char *said;
+    } cases[] = {
+        {"", 2, "Usage: kvtier"},
+        {"statsu", 2, "kvtier: statsu: there is no such command; did you mean status?"},
+        {"frobnicate", 2, "'kvtier help' lists them"},
+        {"--bogus status", 2, "--bogus"},
+        {"status --stor x", 2, "did you mean --store?"},
+        {"status", 2, "give -s DIR or set KVTIER_STORE"},
+        {"status -s %s/none", 3, "there is no store here"},
+        {"status -s %s/none extra", 2, "one word too many"},
+        {"status -s", 2, "a value is missing"},
+        {"status -s %s/none -o xml", 2, "table|wide|json|jsonl|csv|tsv"},
+        {"status -s %s/none --timeout 5", 2, "unit"},
+        {"show -s %s/none", 2, "usage: kvtier show KEY"},
+        {"ls -s %s/none xyz", 2, "hexadecimal"},
+        {"ls -s %s/none --limit x", 2, "whole number"},
+        {"match -s %s/none", 2, "--tokens FILE"},
+        {"match -s %s/none --tokens %s/none", 1, "cannot be opened"},
+        {"match -s %s/none --tokens %s/bad --prefill-rate 0", 2, "bounds"},
+        {"match -s %s/none --tokens %s/bad", 2, "line 2 is no valid JSON"},
+        {"get -s %s/none", 2, "either a KEY or --prompt-tokens"},
+        {"get -s %s/none abcd --prompt-tokens %s/bad", 2, "either a KEY or --prompt-tokens"},
+        {"get -s %s/none abcd", 3, "there is no store here"},
+        {"put -s %s/none " KEY_A, 2, "either --space ID or --model NAME"},
+        {"put -s %s/none abcd --model m", 2, "exactly 32 hexadecimal digits"},
+        {"put -s %s/none " KEY_A " --model m", 2, "is empty"},
+        {"put -s %s/none " KEY_A " --model m -f %s/none", 1, "cannot be opened"},
+        {"put -s %s/none " KEY_A " --model m --disk-bytes 1K -f %s/bad", 2, "bounds"},
+        {"rm -s %s/none", 2, "either KEYs, or --all"},
+        {"rm -s %s/none --all", 2, "--all needs a space"},
+        {"rm -s %s/none abcd", 3, "there is no store here"},
+        {"verify -s %s/none", 3, "there is no store here"},
+        {"warm -s %s/none", 2, "usage: kvtier warm FILE..."},
+        {"completion tcsh", 2, "bash, zsh or fish"},
+        {"help frob", 2, "no such command"},
+        {"help --man-dir %s/none", 1, "cannot be written"},
+    };
+    char *folder = kvt_test_tmpdir();
+    struct stat info;
+    char path[700];
+    write_file(folder, "bad", "[1]\n[2\n", 7);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        kvt_command_expect(folder, cases[i].line, cases[i].code, cases[i].said);
+    snprintf(path, sizeof path, "%s/none", folder);
+    cr_assert_neq(stat(path, &info), 0, "a refused command made a store");
+    drop(folder);
+}
+
+KVT_TEST(command, help_and_version_answer_with_success)
+{
+    char *text = output_of("", "--help", 0);
+    cr_assert_not_null(strstr(text, "Exit status:"));
+    kvt_free(text);
+    text = output_of("", "help warm", 0);
+    char *same = output_of("", "warm --help", 0);
+    cr_assert_str_eq(text, same);
+    kvt_free(text);
+    kvt_free(same);
+    text = output_of("", "--version", 0);
+    cr_assert_not_null(strstr(text, "0.1.0"));
+    kvt_free(text);
+}
+
+/* --------------------------------------------------------------- generated pages */
+
+static char *read_text(const char *folder, const char *name)
+{
+    char path[1024];
+    static char text[1 << 16];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *in = fopen(path, "rb");
+    size_t count = in != NULL ? fread(text, 1, sizeof text - 1, in) : 0;
+    if (in != NULL)
+        fclose(in);
+    text[count] = '\0';
+    return in != NULL ? kvt_strdup(text) : NULL;
+}
+
+/* Pages of `from` that are not the same in `to`. */
+static uint32_t count_differences(const char *from, const char *to)
+{
+    uint32_t differences = 0;
+    DIR *entries = opendir(from);
+    struct dirent *entry;
+    cr_assert_not_null(entries, "%s", from);
+    while ((entry = readdir(entries)) != NULL) {
+        if (strncmp(entry->d_name, "kvtier", 6) != 0 || strstr(entry->d_name, ".1") == NULL)
+            continue;
+        char *a = read_text(from, entry->d_name), *b = read_text(to, entry->d_name);
+        if (a == NULL || b == NULL || strcmp(a, b) != 0) {
+            fprintf(stderr, "%s differs between %s and %s\n", entry->d_name, from, to);
+            differences++;
+        }
+        kvt_free(a);
+        kvt_free(b);
+    }
+    closedir(entries);
+    return differences;
+}
+
+KVT_TEST(command, man_pages_are_what_the_program_says)
+{
+    char *folder = kvt_test_tmpdir();
+    kvt_command_expect(folder, "help --man-dir %s", 0, NULL);
+    uint32_t differences = count_differences(folder, KVT_MAN_DIR) + count_differences(KVT_MAN_DIR, folder);
+    cr_assert_eq(differences, 0, "docs/man is not up to date; build the target `man`");
+    drop(folder);
+}
+
+/* What bash would offer for the last of these words. */
+static char *completed(const char *folder, const char *words, int last)
+{
+    char command[1400];
+    snprintf(command, sizeof command,
+             "bash -c 'source %s/completion; COMP_WORDS=(%s); COMP_CWORD=%d; _kvtier; echo \"${COMPREPLY[@]}\"'",
+             folder, words, last);
+    static char text[4096];
+    FILE *in = popen(command, "r");
+    cr_assert_not_null(in);
+    text[fread(text, 1, sizeof text - 1, in)] = '\0';
+    cr_assert_eq(pclose(in), 0);
+    return text;
+}
+
+KVT_TEST(command, bash_completes_commands_options_and_words)
+{
+    char *folder = kvt_test_tmpdir(), *script = output_of("", "completion bash", 0);
+    write_file(folder, "completion", script, strlen(script));
+    cr_assert_str_eq(completed(folder, "kvtier sta", 1), "status\n");
+    cr_assert_str_eq(completed(folder, "kvtier -s x ver", 3), "verify version\n");
+    cr_assert_str_eq(completed(folder, "kvtier warm --tensor", 2), "--tensor-names\n");
+    cr_assert_str_eq(completed(folder, "kvtier warm --codec z", 3), "zstd\n");
+    cr_assert_str_eq(completed(folder, "kvtier status -o js", 3), "json jsonl\n");
+    cr_assert_str_eq(completed(folder, "kvtier completion f", 2), "fish\n");
+    kvt_free(script);
+    drop(folder);
+}
+
+KVT_TEST(command, zsh_and_fish_scripts_name_every_command)
+{
+    static const char *const shells[] = {"completion zsh", "completion fish"};
+    for (size_t i = 0; i < 2; i++) {
+        char *script = output_of("", shells[i], 0);
+        static const char *const words[] = {"status", "match", "warm", "verify", "doctor", "tensor-names", "raw zstd"};
+        for (size_t w = 0; w < sizeof words / sizeof *words; w++)
+            cr_assert_not_null(strstr(script, words[w]), "%s lacks %s", shells[i], words[w]);
+        kvt_free(script);
+    }
+}
+
+/* --------------------------------------------------------------------- records */
+
+KVT_TEST(command, a_blob_goes_in_and_out_by_key)
+{
+    static uint8_t blob[100000];
+    char *folder = store_with_a_record(sizeof blob);
+    kvt_test_fill(blob, sizeof blob, 5);
+    kvt_command_result result = kvt_command_run(folder, "get -s %s/store 0011", NULL);
+    cr_assert(result.code == 0 && result.out_bytes == sizeof blob && memcmp(result.out, blob, sizeof blob) == 0, "%s",
+              result.err);
+    kvt_command_free(&result);
+    kvt_command_expect(folder, "get -s %s/store " KEY_A " -f %s/copy", 0, NULL);
+    char *copy = read_text(folder, "copy");
+    cr_assert_not_null(copy);
+    kvt_free(copy);
+    kvt_command_expect(folder, "get -s %s/store " KEY_A " -f %s/none/copy", 1, "cannot be written");
+    kvt_command_expect(folder, "get -s %s/store ffff", 3, "no record has this key");
+    kvt_command_expect(folder, "get -s %s/store 001", 2, "at least 4 digits");
+    kvt_command_expect(folder, "get -s %s/store xyzw", 2, "not a key");
+    drop(folder);
+}
+
+KVT_TEST(command, other_bytes_under_a_held_key_are_refused)
+{
+    char *folder = store_with_a_record(5000);
+    kvt_command_expect(folder, "put -s %s/store " KEY_A " -f %s/blob --model notes", 0, NULL);
+    write_file(folder, "other", "other", 5);
+    kvt_command_expect(folder, "put -s %s/store " KEY_A " -f %s/other --model notes", 7, NULL);
+    kvt_command_expect(folder, "put -s %s/store " KEY_A " -f %s/other --space ffff", 3, "no space fits");
+    drop(folder);
+}
+
+KVT_TEST(command, short_keys_must_be_unambiguous)
+{
+    char *folder = store_with_a_record(5000);
+    kvt_command_expect(folder, "put -s %s/store " KEY_B " -f %s/blob --model notes", 0, NULL);
+    kvt_command_expect(folder, "show -s %s/store 00112233", 2, "2 records");
+    kvt_command_expect(folder, "show -s %s/store 00112233F", 0, NULL);
+    drop(folder);
+}
+
+KVT_TEST(command, removal_is_counted_and_confirmed)
+{
+    char *folder = store_with_a_record(5000);
+    kvt_command_expect(folder, "rm -s %s/store 0011 --dry-run", 0, NULL);
+    kvt_command_expect(folder, "rm -s %s/store 0011", 2, "would remove 1 records");
+    kvt_command_expect(folder, "show -s %s/store 0011", 0, NULL);
+    kvt_command_expect(folder, "rm -s %s/store ffff --yes", 3, "no record has this key");
+    kvt_command_expect(folder, "rm -s %s/store 0011 --yes", 6, "1 records stay on disk");
+    kvt_command_expect(folder, "rm -s %s/store --all --model notes --yes", 6, "1 records stay on disk");
+    drop(folder);
+}
+
+KVT_TEST(command, the_rocks_tier_removes_for_good)
+{
+    char *folder = store_with_a_record(5000), *version = output_of("", "version", 0);
+    if (strstr(version, "+rocks") != NULL) {
+        static const char put[] = "put -s %s/rocks " KEY_A " -f %s/blob --model notes --tier rocks --disk-bytes 64M";
+        kvt_command_expect(folder, put, 0, NULL);
+        kvt_command_expect(folder, "rm -s %s/rocks 0011 --yes", 0, NULL);
+        kvt_command_expect(folder, "show -s %s/rocks 0011", 3, NULL);
+        kvt_command_expect(folder, put, 0, NULL);
+        kvt_command_expect(folder, "rm -s %s/rocks --all --model notes --yes", 0, NULL);
+        kvt_command_expect(folder, "rm -s %s/rocks 0011 --yes", 3, NULL);
+    }
+    kvt_free(version);
+    drop(folder);
+}
+
+/* --------------------------------------------------------------------- formats */
+
+KVT_TEST(command, json_answers_parse_and_name_their_schema)
+{
+    static const struct {
+        const char *line, *schema;
+    } cases[] = {
+        {"status -s %s/store --json", "kvtier.status/1"}, {"ls -s %s/store -o json", "kvtier.records/1"},
+        {"ns -s %s/store --json", "kvtier.spaces/1"},     {"show -s %s/store 0011 --json", "kvtier.record/1"},
+        {"verify -s %s/store --json", "kvtier.verify/1"}, {"doctor -s %s/store --json", "kvtier.doctor/1"},
+        {"version --json", "kvtier.version/1"},           {"rm -s %s/store 0011 --dry-run --json", "kvtier.rm/1"},
+    };
+    char *folder = store_with_a_record(5000);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = output_of(folder, cases[i].line, 0);
+        json_t *answer = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+        cr_assert_not_null(answer, "%s: %s", cases[i].line, text);
+        cr_assert_str_eq(json_string_value(json_object_get(answer, "schema")), cases[i].schema);
+        json_decref(answer);
+        kvt_free(text);
+    }
+    drop(folder);
+}
+
+KVT_TEST(command, tables_for_scripts_are_bare)
+{
+    char *folder = store_with_a_record(5000);
+    char *text = output_of(folder, "ls -s %s/store -o tsv -H", 0);
+    cr_assert_eq(strncmp(text, KEY_A "\t", KVT_KEY_TEXT_BYTES), 0, "%s", text);
+    cr_assert_not_null(strstr(text, "\t5000\t"));
+    kvt_free(text);
+    text = output_of(folder, "ls -s %s/store -p", 0);
+    cr_assert(strstr(text, "001122334455  ") != NULL && strstr(text, " 5000 ") != NULL, "%s", text);
+    kvt_free(text);
+    text = output_of(folder, "ls -s %s/store --min-size 1M -o csv -H", 0);
+    cr_assert_str_eq(text, "");
+    kvt_free(text);
+    drop(folder);
+}
+
+KVT_TEST(command, a_healthy_store_is_silent_when_asked)
+{
+    char *folder = store_with_a_record(5000);
+    char *text = output_of(folder, "status -s %s/store -x", 0);
+    cr_assert_str_eq(text, "");
+    kvt_free(text);
+    drop(folder);
+}
+
+/* ---------------------------------------------------------- stores that are not well */
+
+/* A process that owns the store: `rm` waiting for its answer on a terminal of its own. *out_terminal ends it. */
+static pid_t start_owner(const char *folder, int *out_terminal)
+{
+    char store[700], said[256] = "";
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    cr_assert(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    snprintf(store, sizeof store, "%s/store", folder);
+    const char *name = ptsname(terminal);
+    pid_t child = fork();
+    if (child == 0) {
+        int end = open(name, O_RDWR | O_NOCTTY);
+        dup2(end, STDIN_FILENO);
+        dup2(end, STDOUT_FILENO);
+        dup2(end, STDERR_FILENO);
+        execl(KVT_COMMAND, "kvtier", "-s", store, "rm", "0011", (char *)NULL);
+        _exit(127);
+    }
+    for (size_t used = 0;
+         strstr(said, "[y/N]") == NULL && used < sizeof said - 1;) { /* it asks when it owns the store */
+        ssize_t count = read(terminal, said + used, sizeof said - 1 - used);
+        cr_assert(count > 0, "the owner ended: %s", said);
+        used += (size_t)count;
+    }
+    *out_terminal = terminal;
+    return child;
+}
+
+KVT_TEST(command, a_store_in_use_names_its_owner)
+{
+    char *folder = store_with_a_record(5000), said[64];
+    int terminal, status;
+    pid_t owner = start_owner(folder, &terminal);
+    snprintf(said, sizeof said, "%d", (int)owner);
+    kvt_command_expect(folder, "status -s %s/store", 5, said);
+    kvt_command_expect(folder, "put -s %s/store " KEY_B " -f %s/blob --model notes", 5, said);
+    cr_assert_eq(write(terminal, "n\n", 2), 2);
+    cr_assert_eq(waitpid(owner, &status, 0), owner);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    close(terminal);
+    kvt_command_expect(folder, "show -s %s/store 0011", 0, NULL); /* it said no: the record is still there */
+    drop(folder);
+}
+
+/* Flip a byte of the record's payload, found by its first bytes, in any file of the store. */
+static void damage(const char *folder)
+{
+    uint8_t start[64];
+    char path[1400];
+    kvt_test_fill(start, sizeof start, 5);
+    snprintf(path, sizeof path, "%s/store", folder);
+    DIR *entries = opendir(path);
+    struct dirent *entry;
+    bool found = false;
+    static uint8_t bytes[32 << 20];
+    while ((entry = readdir(entries)) != NULL && !found) {
+        snprintf(path, sizeof path, "%s/store/%s", folder, entry->d_name);
+        int file = open(path, O_RDWR);
+        ssize_t count = file >= 0 ? pread(file, bytes, sizeof bytes, 0) : 0;
+        uint8_t *at = count > 0 ? memmem(bytes, (size_t)count, start, sizeof start) : NULL;
+        if (at != NULL) {
+            at[40] ^= 1;
+            cr_assert_eq(pwrite(file, at + 40, 1, at + 40 - bytes), 1);
+            found = true;
+        }
+        if (file >= 0)
+            close(file);
+    }
+    closedir(entries);
+    cr_assert(found, "the record's bytes are nowhere in the store");
+}
+
+KVT_TEST(command, damage_is_found_and_never_served)
+{
+    char *folder = store_with_a_record(100000);
+    damage(folder);
+    kvt_command_expect(folder, "get -s %s/store 0011 -f %s/copy", 4, NULL);
+    char *copy = read_text(folder, "copy");
+    cr_assert_null(copy, "damaged bytes were written");
+    char *text = output_of(folder, "verify -s %s/store --json", 4);
+    cr_assert(strstr(text, "\"damaged_records\": 1") != NULL && strstr(text, KEY_A) != NULL, "%s", text);
+    kvt_free(text);
+    kvt_command_expect(folder, "verify -s %s/store --repair", 4, NULL);
+    drop(folder);
+}
+
+KVT_TEST(command, foreign_folders_and_files_are_left_alone)
+{
+    char *folder = kvt_test_tmpdir();
+    write_file(folder, "letter", "dear", 4);
+    kvt_command_expect(folder, "status -s %s/letter", 2, "not a directory");
+    kvt_command_result result = kvt_command_run(folder, "put -s %s " KEY_A " -f %s/letter --model m" SMALL, NULL);
+    cr_assert(result.code == 7 || result.code == 0, "%d: %s", result.code, result.err);
+    kvt_command_free(&result);
+    char *letter = read_text(folder, "letter");
+    cr_assert_str_eq(letter, "dear");
+    kvt_free(letter);
+    drop(folder);
+}
+
+KVT_TEST(command, the_other_tier_is_named)
+{
+    char *folder = store_with_a_record(5000);
+    kvt_command_expect(folder, "put -s %s/store " KEY_A " -f %s/blob --model notes --tier rocks", 7, "file tier");
+    drop(folder);
+}
+
+KVT_TEST(command, a_full_output_is_a_failure)
+{
+    char *folder = store_with_a_record(5000);
+    char line[1400];
+    snprintf(line, sizeof line, "%s ls -s %s/store >/dev/full 2>/dev/null", KVT_COMMAND, folder);
+    int status = system(line);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    snprintf(line, sizeof line, "%s help >/dev/full 2>/dev/null", KVT_COMMAND);
+    status = system(line);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    drop(folder);
+}
