@@ -14,6 +14,8 @@
 /* From here on a call streams: what is smaller may well be read again from the caches. About a core's L2. */
 #define STREAM_BYTES_MIN (UINT64_C(1) << 20)
 
+enum { STAGE_BYTES = 16384, RAGGED_RUN_MAX = 1024 };
+
 static int64_t magnitude(int64_t step) { return step < 0 ? -step : step; }
 
 /* The strip's inner dimensions as a box, seen from the direction, the one that advances least in the source innermost:
@@ -64,8 +66,37 @@ static uint8_t *page_ahead(const strip_pair *strips, uint32_t at)
     return strip->ids[at] != KVT_PAGE_NONE ? page_at(strip, at) : NULL;
 }
 
+/* Gather rows that do not fill cache lines (656-byte latent rows, one a page) by way of a small buffer: the blob is
+ * then written in long streamed runs instead of line by half line. */
+static void gather_ragged(const kvt_cpu_copy *copy, const strip_pair *strips)
+{
+    uint8_t stage[STAGE_BYTES];
+    const kvt_strip *strip = &strips->now;
+    uint32_t rows_max = (uint32_t)(STAGE_BYTES / strip->run), ahead = (uint32_t)(KVT_CPU_AHEAD / strip->run);
+    for (uint32_t at = 0; at < strip->id_count;) {
+        uint32_t rows = 0;
+        for (; rows < rows_max && at + rows < strip->id_count && strip->ids[at + rows] != KVT_PAGE_NONE; rows++)
+            copy->run(stage + rows * strip->run, page_at(strip, at + rows), strip->run,
+                      page_ahead(strips, at + rows + ahead), NULL);
+        copy->run(strip->blob + at * strip->blob_stride, stage, rows * strip->run, NULL, NULL);
+        at += rows;
+        while (at < strip->id_count && strip->ids[at] == KVT_PAGE_NONE)
+            at++;
+    }
+}
+
+static bool is_ragged(const kvt_cpu_copy *copy, const kvt_strip *strip, kvt_direction direction)
+{
+    return direction == KVT_GATHER && copy != &kvt_cpu_copy_plain && strip->inner_count == 0 && strip->id_count > 1 &&
+           strip->blob_stride == (int64_t)strip->run && strip->run < RAGGED_RUN_MAX && strip->run % KVT_CPU_LINE != 0;
+}
+
 static void move_strip(const kvt_cpu_copy *copy, const strip_pair *strips, kvt_direction direction)
 {
+    if (is_ragged(copy, &strips->now, direction)) {
+        gather_ragged(copy, strips);
+        return;
+    }
     const kvt_strip *strip = &strips->now;
     const kvt_cpu_box box = strip_box(strip, direction);
     bool gather = direction == KVT_GATHER, runs = strip->inner_count == 0;
