@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * See file_stage.h. Rows are found by linear search from a hint, since tests ask for what they wrote: row number = record
- * number modulo the table, then onwards.
+ * See file_stage.h. Rows are found by linear search from a hint, since tests ask for what they wrote: row number =
+ * record number modulo the table, then onwards.
  */
 #include "tests/file_stage.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* ---- the host ---- */
 
@@ -23,8 +24,8 @@ static kvt_key key_of(uint64_t number)
 static stage_row *row_of(file_stage *stage, const kvt_record *record, bool add)
 {
     uint64_t number = kvt_load_le64(record->key.bytes);
-    for (uint64_t i = 0; i < FILE_STAGE_ROWS_MAX; i++) {
-        stage_row *row = &stage->rows[(number + i) % FILE_STAGE_ROWS_MAX];
+    for (uint64_t i = 0; i < stage->row_slots; i++) {
+        stage_row *row = &stage->rows[(number + i) % stage->row_slots];
         if (row->record.stored_bytes == 0) {
             row->record = add ? *record : row->record;
             return add ? row : NULL;
@@ -106,11 +107,19 @@ static void log_line(void *arg, kvt_log_level level, const char *message)
 
 /* ---- life ---- */
 
-void file_stage_init(file_stage *stage, bool simulated, uint64_t bytes_max)
+void file_stage_resize(file_stage *stage, uint32_t row_slots)
 {
-    *stage = (file_stage){.may_evict = true, .row_max = FILE_STAGE_ROWS_MAX / 2};
-    stage->rows = calloc(FILE_STAGE_ROWS_MAX, sizeof *stage->rows);
+    free(stage->rows);
+    stage->rows = calloc(row_slots, sizeof *stage->rows);
     cr_assert_not_null(stage->rows);
+    stage->row_slots = row_slots;
+    stage->row_max = row_slots / 2;
+}
+
+static void init(file_stage *stage, uint64_t bytes_max)
+{
+    *stage = (file_stage){.may_evict = true};
+    file_stage_resize(stage, FILE_STAGE_ROWS);
     pthread_mutex_init(&stage->lock, NULL);
     stage->host = (kvt_tier_host){.arg = stage,
                                   .on_recovered = on_recovered,
@@ -120,19 +129,30 @@ void file_stage_init(file_stage *stage, bool simulated, uint64_t bytes_max)
                                   .clock_ns = clock_ns,
                                   .log = {log_line, stage}};
     stage->options = (kvt_tier_options){.bytes_max = bytes_max, .segment_bytes = 1 << 20, .io = KVT_IO_POOL};
+}
+
+void file_stage_init_on(file_stage *stage, kvt_sim_disk *disk, uint64_t bytes_max)
+{
+    init(stage, bytes_max);
+    stage->disk = disk;
+    stage->options.path = "simulated";
+    stage->setup =
+        (kvt_file_setup){.io_ops = &kvt_io_sim_ops, .sim = disk, .no_keeper = true, .durability = KVT_DURABILITY_SEAL};
+}
+
+void file_stage_init(file_stage *stage, bool simulated, uint64_t bytes_max)
+{
     if (simulated) {
-        stage->disk = kvt_sim_create(1);
-        stage->options.path = "simulated";
-        stage->setup = (kvt_file_setup){
-            .io_ops = &kvt_io_sim_ops, .sim = stage->disk, .no_keeper = true, .durability = KVT_DURABILITY_SEAL};
+        file_stage_init_on(stage, kvt_sim_create(1), bytes_max);
     } else {
+        init(stage, bytes_max);
         stage->options.path = kvt_test_tmpdir();
     }
 }
 
 kvt_status file_stage_open(file_stage *stage)
 {
-    memset(stage->rows, 0, FILE_STAGE_ROWS_MAX * sizeof *stage->rows);
+    memset(stage->rows, 0, stage->row_slots * sizeof *stage->rows);
     stage->row_count = 0;
     stage->stored = stage->evicted = stage->damaged = stage->recovered = 0;
     return kvt_file_open(&stage->options, &stage->host, &stage->setup, &stage->tier);
@@ -198,6 +218,24 @@ void file_stage_run(file_stage *stage, kvt_tier_op *op)
     pthread_mutex_unlock(&w.lock);
     pthread_cond_destroy(&w.changed);
     pthread_mutex_destroy(&w.lock);
+}
+
+static void count_one(kvt_tier_op *op) { (*(_Atomic int *)op->arg)++; }
+
+void file_stage_run_list(file_stage *stage, kvt_tier_op *list, int count, _Atomic int *ended)
+{
+    for (kvt_tier_op *op = list; op != NULL; op = op->next) {
+        op->done = count_one;
+        op->arg = ended;
+    }
+    *ended = 0;
+    kvt_tier_submit(stage->tier, list);
+    for (int i = 0; i < 20000 && *ended < count; i++) {
+        file_stage_keep(stage);
+        if (!stage->setup.no_keeper)
+            usleep(1000);
+    }
+    cr_assert_eq(*ended, count, "%d of %d operations ended", *ended, count);
 }
 
 uint8_t *file_stage_make(uint64_t number, uint64_t bytes, kvt_tier_op *op)
@@ -269,6 +307,15 @@ stage_row *file_stage_find(file_stage *stage, uint64_t number)
     stage_row *row = row_of(stage, &record, false);
     pthread_mutex_unlock(&stage->lock);
     return row != NULL && row->there ? row : NULL;
+}
+
+void file_stage_forget(file_stage *stage, uint64_t number)
+{
+    stage_row *row = file_stage_find(stage, number);
+    if (row == NULL)
+        return;
+    row->there = false;
+    stage->row_count--;
 }
 
 kvt_status file_stage_read(file_stage *stage, uint64_t number, uint64_t bytes)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whose directory it is, and what it was made for: locks, SUPER, the geometry of a new store. Nothing is written before it
- * is clear that the store is ours, of a version we know, and free.
+ * Whose directory it is, and what it was made for: locks, SUPER, the geometry of a new store. Nothing is written before
+ * it is clear that the store is ours, of a version we know, and free.
  */
 #include "tiers/file_calls.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -39,7 +41,8 @@ static uint64_t segments_in(uint64_t bytes_max, uint64_t segment_bytes)
     return count;
 }
 
-/* payload_max 0: nobody said; then a segment should hold the largest payload there is, if that does not cost too many. */
+/* payload_max 0: nobody said; then a segment should hold the largest payload there is, if that does not cost too many.
+ */
 static uint64_t default_segment_bytes(uint64_t bytes_max, uint64_t payload_max)
 {
     uint64_t bytes = SEGMENT_DEFAULT_MAX;
@@ -132,7 +135,8 @@ static kvt_status examine(kvt_file *file, const kvt_tier_options *options, bool 
 
 /* ---- locks ---- */
 
-static kvt_status say_busy(kvt_file *file, const char *path)
+/* The owner as LOCK names it, 0 if it does not. */
+static long owner_pid(kvt_file *file)
 {
     char text[PID_BYTES + 1] = {0};
     kvt_io_file lock;
@@ -144,16 +148,32 @@ static kvt_status say_busy(kvt_file *file, const char *path)
             pid = strtol(text, NULL, 10);
         file->io->ops->close_file(file->io, lock);
     }
+    return pid;
+}
+
+static kvt_status say_busy(kvt_file *file, const char *path)
+{
+    long pid = owner_pid(file);
     if (pid <= 0)
         return kvt_fail(KVT_BUSY, "store %s is in use by another process", path);
     return kvt_fail(KVT_BUSY, "store %s is in use by process %ld", path, pid);
 }
 
+/* A killed owner may hold its lock a while longer: the kernel ends its I/O first. */
+static bool owner_is_dead(kvt_file *file)
+{
+    long pid = owner_pid(file);
+    return pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+}
+
 static kvt_status take_lock(kvt_file *file, const char *path)
 {
-    uint32_t flags = KVT_IO_FILE_BUFFERED | KVT_IO_FILE_LOCK | KVT_IO_FILE_LOCK_NOW;
+    uint32_t flags = KVT_IO_FILE_BUFFERED | KVT_IO_FILE_LOCK;
     flags |= file->read_only ? KVT_IO_FILE_READ_ONLY : KVT_IO_FILE_CREATE;
-    kvt_status status = file->io->ops->open_file(file->io, LOCK_NAME, flags, &file->lock_file, NULL);
+    kvt_status status =
+        file->io->ops->open_file(file->io, LOCK_NAME, flags | KVT_IO_FILE_LOCK_NOW, &file->lock_file, NULL);
+    if (status == KVT_BUSY && owner_is_dead(file))
+        status = file->io->ops->open_file(file->io, LOCK_NAME, flags, &file->lock_file, NULL);
     if (status == KVT_MISS && file->read_only)
         return KVT_OK; /* nothing to lock with; data.0 will do */
     if (status == KVT_BUSY)

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Crashes of the file tier over the simulated disk. A script of writes, reads, evictions, checkpoints and reopens is
+ * stopped at every change of the disk in turn; then the process dies or the power fails, in several ways, also once
+ * more during recovery. Whatever comes back must be what was written; what was acknowledged must be there after the
+ * death of the process, what was sealed also after a power cut.
+ */
+#include "tests/file_stage.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RECORDS = 64, STEPS = 90, STOPS = 40, BYTES_MAX = 8 << 20 };
+
+/* ---- stopping at the n-th change ---- */
+
+typedef struct stopper {
+    uint64_t left; /* changes until the stop; UINT64_MAX: never */
+    uint64_t seen;
+    bool stopped;
+} stopper;
+
+static kvt_sim_fault stop_there(void *arg, const kvt_sim_event *event)
+{
+    stopper *s = arg;
+    if (event->verb == KVT_SIM_READ)
+        return s->stopped ? KVT_SIM_EIO : KVT_SIM_NONE;
+    s->seen++;
+    s->stopped |= s->seen > s->left;
+    return s->stopped ? KVT_SIM_EIO : KVT_SIM_NONE;
+}
+
+/* ---- the script ---- */
+
+static uint64_t fake_now_ns;
+static uint64_t now_ns(void) { return fake_now_ns; }
+
+static uint64_t size_of(uint64_t number) { return 1 + (number * 104729) % 290000; }
+
+static void step(file_stage *stage, uint64_t *state, uint64_t *next)
+{
+    uint64_t choice = kvt_test_random(state) % 100;
+    uint64_t number = kvt_test_random(state) % RECORDS;
+    const stage_row *row = file_stage_find(stage, number);
+    if (choice < 60) {
+        (void)file_stage_write(stage, *next % RECORDS, size_of(*next % RECORDS));
+        (*next)++;
+    } else if (choice < 75 && row != NULL) {
+        (void)file_stage_read(stage, number, size_of(number));
+    } else if (choice < 85 && row != NULL) {
+        kvt_tier_touch(stage->tier, &row->place, 1);
+    } else if (choice < 90) {
+        fake_now_ns += UINT64_C(61000000000);
+        file_stage_keep(stage);
+    } else if (choice < 94) {
+        (void)kvt_tier_flush(stage->tier);
+    } else if (choice < 97) {
+        file_stage_close(stage);
+        if (file_stage_open(stage) != KVT_OK)
+            stage->tier = NULL;
+    } else {
+        file_stage_keep(stage);
+    }
+}
+
+/* Run until the stop or the end. The disk is then as the dying process left it. */
+static void play(file_stage *stage, stopper *s, uint64_t seed)
+{
+    uint64_t state = seed, next = 0;
+    fake_now_ns = 1;
+    stage->setup.now_ns = now_ns;
+    kvt_sim_set_hook(stage->disk, stop_there, s);
+    if (file_stage_open(stage) != KVT_OK)
+        stage->tier = NULL;
+    for (int i = 0; i < STEPS && stage->tier != NULL && !s->stopped; i++)
+        step(stage, &state, &next);
+}
+
+/* ---- what has to be there afterwards ---- */
+
+typedef struct promise {
+    bool acknowledged[RECORDS];
+    bool sealed[RECORDS];
+} promise;
+
+static void note_promises(file_stage *stage, promise *out)
+{
+    *out = (promise){{false}, {false}};
+    kvt_file *file = (kvt_file *)stage->tier;
+    for (uint64_t i = 0; i < RECORDS && file != NULL; i++) {
+        const stage_row *row = file_stage_find(stage, i);
+        if (row == NULL)
+            continue;
+        const kvt_file_segment *segment = &file->segments[row->place.where >> 32];
+        out->acknowledged[i] = true;
+        out->sealed[i] = segment->state == KVT_SEGMENT_SEALED && segment->barrier;
+    }
+}
+
+typedef struct ending {
+    const char *name;
+    kvt_sim_crash_options options;
+} ending;
+
+static const ending endings[] = {
+    {"process", {.power = false}},
+    {"power, all lost", {.power = true, .drop_percent = 100}},
+    {"power, half lost", {.power = true, .drop_percent = 50, .tear_percent = 20, .reorder_percent = 30}},
+    {"power, torn", {.power = true, .drop_percent = 10, .tear_percent = 60, .reorder_percent = 50}},
+};
+enum { ENDINGS = sizeof endings / sizeof endings[0] };
+
+/* Every record is right or missing; promises are kept. The number that is there. */
+static uint32_t verify(file_stage *stage, const promise *promised, bool power, const char *where)
+{
+    uint32_t there = 0;
+    for (uint64_t i = 0; i < RECORDS; i++) {
+        kvt_status status = file_stage_read(stage, i, size_of(i));
+        bool must = power ? promised->sealed[i] : promised->acknowledged[i];
+        cr_assert(status == KVT_OK || !must, "%s: record %u was promised, but is %s", where, (unsigned)i,
+                  kvt_status_name(status));
+        there += status == KVT_OK;
+    }
+    return there;
+}
+
+static void work_on(file_stage *stage)
+{
+    for (uint64_t i = 0; i < 6; i++) {
+        cr_assert_eq(file_stage_write(stage, i, size_of(i)), KVT_OK);
+        cr_assert_eq(file_stage_read(stage, i, size_of(i)), KVT_OK);
+    }
+}
+
+/* A recovery that is itself stopped at the n-th change, and crashes. Takes the disk over; a disk to open again. */
+static kvt_sim_disk *crash_in_recovery(kvt_sim_disk *disk, const ending *how, uint64_t left, uint64_t seed)
+{
+    file_stage stage;
+    stopper s = {.left = left};
+    file_stage_init_on(&stage, disk, BYTES_MAX);
+    kvt_sim_set_hook(disk, stop_there, &s);
+    (void)file_stage_open(&stage);
+    kvt_sim_disk *after = kvt_sim_clone(disk, seed);
+    kvt_sim_crash(disk, NULL);
+    file_stage_fini(&stage);
+    kvt_sim_crash(after, &how->options);
+    return after;
+}
+
+static void reopen_and_verify(kvt_sim_disk *disk, const promise *promised, const ending *how, const char *where)
+{
+    file_stage stage;
+    file_stage_init_on(&stage, disk, BYTES_MAX);
+    kvt_status status = file_stage_open(&stage);
+    cr_assert_eq(status, KVT_OK, "%s: %s: %s", where, kvt_status_name(status), kvt_last_error());
+    uint32_t there = verify(&stage, promised, how->options.power, where);
+    file_stage_close(&stage);
+    cr_assert_eq(file_stage_open(&stage), KVT_OK, "%s: a second time", where);
+    uint32_t again = verify(&stage, promised, how->options.power, where);
+    cr_assert_eq(there, again, "%s: a second open finds %u records instead of %u", where, again, there);
+    work_on(&stage);
+    file_stage_fini(&stage);
+}
+
+static uint64_t states; /* tried */
+
+/* The script stopped at one change, all endings. */
+static void crash_at(uint64_t left, uint64_t seed)
+{
+    file_stage stage;
+    stopper s = {.left = left};
+    promise promised;
+    file_stage_init_on(&stage, kvt_sim_create(seed), BYTES_MAX);
+    play(&stage, &s, seed);
+    note_promises(&stage, &promised);
+    for (int i = 0; i < ENDINGS; i++) {
+        char where[96];
+        snprintf(where, sizeof where, "seed %llu, stopped at %llu, %s", (unsigned long long)seed,
+                 (unsigned long long)left, endings[i].name);
+        kvt_sim_disk *disk = kvt_sim_clone(stage.disk, seed + left + (uint64_t)i);
+        kvt_sim_crash(disk, &endings[i].options);
+        if ((left + (uint64_t)i) % 2 == 0)
+            disk = crash_in_recovery(disk, &endings[i], left / 2 % 8, seed + left);
+        reopen_and_verify(disk, &promised, &endings[i], where);
+        states++;
+    }
+    kvt_sim_crash(stage.disk, NULL);
+    file_stage_fini(&stage);
+}
+
+/* How many changes the script makes when nothing stops it. */
+static uint64_t changes_of(uint64_t seed)
+{
+    file_stage stage;
+    stopper s = {.left = UINT64_MAX};
+    file_stage_init_on(&stage, kvt_sim_create(seed), BYTES_MAX);
+    play(&stage, &s, seed);
+    cr_assert_not_null(stage.tier, "the script fails without a fault: %s", kvt_last_error());
+    file_stage_fini(&stage);
+    return s.seen;
+}
+
+/* KVT_TEST_LONG=<seconds>: every change, seed after seed, for that long; else some changes of one seed. */
+Test(crash, at_any_change_of_the_disk_nothing_wrong_comes_back_and_promises_hold, .timeout = 100000)
+{
+    const char *given = getenv("KVT_TEST_LONG");
+    uint64_t long_ns = given == NULL ? 0 : strtoull(given, NULL, 10) * UINT64_C(1000000000);
+    uint64_t seed = kvt_test_seed("crash"), start_ns = kvt_now_ns(), live = kvt_live_bytes();
+    do {
+        uint64_t changes = changes_of(seed);
+        uint64_t stride = long_ns != 0 ? 1 : 1 + changes / STOPS;
+        for (uint64_t left = seed % stride; left < changes; left += stride)
+            crash_at(left, seed);
+        seed++;
+    } while (kvt_now_ns() - start_ns < long_ns);
+    kvt_test_check_leaks(live);
+    fprintf(stderr, "crash: %llu states in %.1f s\n", (unsigned long long)states,
+            (double)(kvt_now_ns() - start_ns) / 1e9);
+}
