@@ -92,6 +92,19 @@ KVT_TEST(warm, a_second_run_stores_nothing)
     bench_drop(&b);
 }
 
+KVT_TEST(warm, a_run_goes_on_where_another_ended)
+{
+    kv_file file = plain;
+    file.tokens = 50; /* the same prompt, cut: three full chunks */
+    bench b = bench_make(&file);
+    cr_assert_eq(json_number(&b, warm_plain, 0, "chunks_new"), 3);
+    kv_file_write(&plain, b.path);
+    kvt_command_expect(b.folder, "match -s %s/store --tokens %s/kv.safetensors", 6, NULL);
+    cr_assert_eq(json_number(&b, warm_plain, 0, "chunks_new"), 3);
+    kvt_command_expect(b.folder, "match -s %s/store --tokens %s/kv.safetensors", 0, NULL);
+    bench_drop(&b);
+}
+
 KVT_TEST(warm, a_dry_run_makes_no_store_and_counts_what_is_missing)
 {
     bench b = bench_make(&plain);
