@@ -57,6 +57,23 @@ KVT_TEST(cmd_simulate, the_command_answers_with_the_names_of_a_replay)
     free(text);
 }
 
+/* What a new file tier of that size takes: `kvtier replay` prints it. */
+KVT_TEST(cmd_simulate, segments_have_the_size_the_file_tier_would_choose)
+{
+    static const struct {
+        const char *disk;
+        double segment_mib;
+    } cases[] = {{"575720652", 64}, {"2395865088", 128}, {"20000000000", 256}, {"66112716", 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *words[] = {"--trace", trace_path, "--host-bytes", "5%", "--disk-bytes", cases[i].disk};
+        char *text = NULL;
+        cr_assert_eq(command(words, sizeof words / sizeof *words, &text), CLI_OK);
+        cr_assert_float_eq(number_of(text, "segment_bytes"), cases[i].segment_mib * (1 << 20), 0.5, "%s",
+                           cases[i].disk);
+        free(text);
+    }
+}
+
 KVT_TEST(cmd_simulate, the_command_shows_every_policy_at_every_capacity)
 {
     const char *words[] = {"--trace", trace_path, "--policy", "all", "--capacity", "20"};

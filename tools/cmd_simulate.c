@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kvtier simulate: what a cache of a given size would hit on a trace, without an engine, a disk or a byte of KV. Takes the
- * sizes of `kvtier replay` and answers with the same names, so that the two can be laid side by side; with --policy, one
- * tier under the policies of docs/policies.md. This file reads the command line and reports; tools/simulate.h does the work.
+ * kvtier simulate: what a cache of a given size would hit on a trace, without an engine, a disk or a byte of KV. Takes
+ * the sizes of `kvtier replay` and answers with the same names, so that the two can be laid side by side; with
+ * --policy, one tier under the policies of docs/policies.md. This file reads the command line and reports;
+ * tools/simulate.h does the work.
  */
 #include "tools/cli.h"
 #include "tools/geometry.h"
@@ -13,11 +14,12 @@
 #include <stdio.h>
 
 enum { CAPACITIES_MAX = 16, RECORD_BLOCK = 4096, TOKEN_SECTION_ALIGN = 64, TOKEN_SECTION_HEAD = 8 };
-#define DISK_OTHER_BYTES  (UINT64_C(2) << 20) /* of the file tier, beside its segments */
-#define SEGMENT_BYTES_MAX (UINT64_C(256) << 20)
-#define SEGMENT_BYTES_MIN (UINT64_C(16) << 20)
-#define SEGMENTS_WANTED   64
-#define FILTER_UNLIMITED  0
+#define DISK_OTHER_BYTES    (UINT64_C(2) << 20) /* of the file tier, beside its segments */
+#define SEGMENT_BYTES_MAX   (UINT64_C(256) << 20)
+#define SEGMENT_BYTES_MIN   (UINT64_C(16) << 20)
+#define SEGMENT_BYTES_LEAST (UINT64_C(1) << 20)
+#define LARGEST_RECORD      ((UINT64_C(72) << 20) + RECORD_BLOCK)
+enum { SEGMENTS_WANTED = 64, SEGMENTS_ENOUGH = 8, FILTER_UNLIMITED = 0 };
 
 typedef struct simulate_args {
     const char *trace;
@@ -234,6 +236,24 @@ static uint64_t record_bytes_of(const kvt_geometry *geometry, uint32_t chunk_tok
     return RECORD_BLOCK + round_up(section + kvt_geometry_token_bytes(geometry) * chunk_tokens, RECORD_BLOCK);
 }
 
+static uint64_t segments_in(uint64_t disk_bytes, uint64_t segment_bytes)
+{
+    return disk_bytes > DISK_OTHER_BYTES ? (disk_bytes - DISK_OTHER_BYTES) / segment_bytes : 0;
+}
+
+/* As the file tier chooses: many, then large enough for the largest record, then not too few. */
+static uint64_t default_segment(uint64_t disk_bytes)
+{
+    uint64_t bytes = SEGMENT_BYTES_MAX;
+    while (bytes > SEGMENT_BYTES_MIN && disk_bytes / bytes < SEGMENTS_WANTED)
+        bytes /= 2;
+    while (bytes < LARGEST_RECORD && segments_in(disk_bytes, 2 * bytes) >= SEGMENTS_ENOUGH)
+        bytes *= 2;
+    while (bytes > SEGMENT_BYTES_LEAST && segments_in(disk_bytes, bytes) < SEGMENTS_ENOUGH)
+        bytes /= 2;
+    return bytes;
+}
+
 static int find_sizes(const simulate_args *args, const kvt_trace *trace, sizes *out)
 {
     kvt_geometry geometry;
@@ -254,16 +274,12 @@ static int find_sizes(const simulate_args *args, const kvt_trace *trace, sizes *
         return cli_fail(CLI_USAGE, disk, "is no size; use --disk-bytes 4G or 5%%");
     out->chunk_tokens = chunk;
     out->record_bytes = args->record_bytes != 0 ? args->record_bytes : record_bytes_of(&geometry, chunk);
-    out->segment_bytes = args->segment_bytes != 0 ? args->segment_bytes : SEGMENT_BYTES_MAX;
-    while (args->segment_bytes == 0 && out->segment_bytes > SEGMENT_BYTES_MIN &&
-           out->disk_bytes / out->segment_bytes < SEGMENTS_WANTED)
-        out->segment_bytes /= 2;
+    out->segment_bytes = args->segment_bytes != 0 ? args->segment_bytes : default_segment(out->disk_bytes);
     return CLI_OK;
 }
 
 static kvt_sim_tiers_options options_of(const simulate_args *args, const sizes *s)
 {
-    uint64_t segments_bytes = s->disk_bytes > DISK_OTHER_BYTES ? s->disk_bytes - DISK_OTHER_BYTES : 0;
     double record = (double)s->record_bytes;
     double budget = (double)(args->budget_bytes != 0 ? args->budget_bytes : s->disk_bytes);
     return (kvt_sim_tiers_options){
@@ -274,7 +290,7 @@ static kvt_sim_tiers_options options_of(const simulate_args *args, const sizes *
         .touch_promoted = args->touch_promoted,
         .host_records = s->host_bytes / s->record_bytes,
         .segment_records = kvt_sim_segment_records(s->segment_bytes, s->record_bytes),
-        .segment_count = segments_bytes / s->segment_bytes,
+        .segment_count = segments_in(s->disk_bytes, s->segment_bytes),
         .segments_spare = args->writers != 0 ? args->writers : 1,
         .bucket_records = (double)s->disk_bytes / record,
         .bucket_records_day = budget / record,
