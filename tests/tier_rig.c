@@ -2,6 +2,7 @@
 #include "tests/tier_rig.h"
 
 #include "tests/tier_double.h"
+#include "tiers/tiers_int.h"
 
 #include <ftw.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@ const rig_subject rig_double = {"double", KVT_TIER_FILE, true};
 
 /* ---- the host ---- */
 
-/* Number of a record; RIG_RECORDS_MAX when it is none of ours or was told with other fields than it was written with. */
+/* Number of a record; RIG_RECORDS_MAX when it is none of ours or was told with other fields than it was written with.
+ */
 static uint32_t id_of(const rig *r, const kvt_record *record)
 {
     uint64_t id = kvt_load_le64(record->key.bytes);
@@ -93,7 +95,7 @@ static void log_line(void *arg, kvt_log_level level, const char *message)
 
 /* ---- the rig ---- */
 
-bool rig_init(rig *r, const rig_subject *subject, uint64_t bytes_max, uint64_t blob_bytes_max)
+bool rig_prepare(rig *r, const rig_subject *subject, uint64_t bytes_max, uint64_t blob_bytes_max)
 {
     if (subject->is_double)
         kvt_double_install();
@@ -114,6 +116,13 @@ bool rig_init(rig *r, const rig_subject *subject, uint64_t bytes_max, uint64_t b
     uint64_t pool_bytes = kvt_max_u64(RIG_POOL_BYTES, 2 * kvt_image_bytes(blob_bytes_max));
     cr_assert_eq(kvt_pool_create(pool_bytes, 2, NULL, &r->pool), KVT_OK);
     r->options.pool = kvt_pool_base(r->pool, &r->options.pool_bytes);
+    return true;
+}
+
+bool rig_init(rig *r, const rig_subject *subject, uint64_t bytes_max, uint64_t blob_bytes_max)
+{
+    if (!rig_prepare(r, subject, bytes_max, blob_bytes_max))
+        return false;
     kvt_status status = rig_open(r);
     if (status == KVT_UNSUPPORTED) {
         fprintf(stderr, "skipped: %s\n", kvt_last_error());
@@ -130,6 +139,7 @@ void rig_fini(rig *r)
     cr_assert_not(r->broken, "tier %s told of a record that was never stored so, or at a wrong place",
                   r->subject->name);
     cr_assert_eq(kvt_pool_extent_count(r->pool), 0);
+    cr_assert_eq(kvt_rocks_live_bytes(), 0, "the RocksDB module holds heap after its close");
     kvt_pool_destroy(r->pool);
     pthread_cond_destroy(&r->changed);
     pthread_mutex_destroy(&r->lock);
@@ -195,6 +205,17 @@ static rig_op *op_new(rig *r, kvt_tier_verb verb, uint32_t id, uint64_t bytes)
     cr_assert_not_null(o->op.image, "the rig's pool is too small");
     memset(o->op.image, verb == KVT_TIER_WRITE ? 0 : 0xa5, kvt_image_bytes(bytes));
     return o;
+}
+
+void rig_expect(rig *r, uint32_t id, uint64_t bytes)
+{
+    uint64_t digests[KVT_RECORD_FRAMES_MAX];
+    uint8_t *payload = kvt_alloc(bytes);
+    kvt_test_fill(payload, bytes, id);
+    kvt_frame_digests(payload, bytes, digests);
+    rig_record(&r->records[id], id, bytes);
+    r->records[id].hash = kvt_payload_hash(digests, kvt_frame_count(bytes));
+    kvt_free(payload);
 }
 
 rig_op *rig_write_new(rig *r, uint32_t id, uint64_t bytes)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the conformance suite of the tiers stands on: a host that remembers what it was told, records that can be made again
- * from a number, and operations that are waited for.
+ * What the conformance suite of the tiers stands on: a host that remembers what it was told, records that can be made
+ * again from a number, and operations that are waited for.
  */
 #ifndef KVT_TIER_RIG_H
 #define KVT_TIER_RIG_H
@@ -53,6 +53,8 @@ typedef struct rig_op {
 } rig_op;
 
 /* false: the tier is not built in (the test is skipped, which is said on stderr). bytes_max 0: room for everything. */
+/* rig_prepare does all but opening it. */
+bool rig_prepare(rig *r, const rig_subject *subject, uint64_t bytes_max, uint64_t blob_bytes_max);
 bool rig_init(rig *r, const rig_subject *subject, uint64_t bytes_max, uint64_t blob_bytes_max);
 void rig_fini(rig *r);
 kvt_status rig_open(rig *r); /* forgets what was recovered before; states are kept */
@@ -60,6 +62,8 @@ void rig_close(rig *r);
 
 /* Record, payload and digests of a number and a size. */
 void rig_record(kvt_record *record, uint32_t id, uint64_t bytes);
+/* Know a record that another process has written. */
+void rig_expect(rig *r, uint32_t id, uint64_t bytes);
 rig_op *rig_write_new(rig *r, uint32_t id, uint64_t bytes);
 rig_op *rig_read_new(rig *r, uint32_t id); /* of the place kept for id */
 void rig_submit(rig_op *op);

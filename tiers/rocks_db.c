@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The one file that includes RocksDB's C API. Options follow one idea: values are written once, in large pieces, and leave by
- * dropping their column family, so nothing is compacted but the small index. RocksDB throws and asserts inside; neither
- * can be caught here, which is why this tier lives in a module of its own and is named as an exception in the docs.
+ * The one file that includes RocksDB's C API. Options follow one idea: values are written once, in large pieces, and
+ * leave by dropping their column family, so nothing is compacted but the small index. RocksDB throws and asserts
+ * inside; neither can be caught here, which is why this tier lives in a module of its own and is named as an exception
+ * in the docs.
  */
 #include "tiers/rocks_db.h"
 
@@ -57,8 +58,8 @@ static kvt_status classify(const char *text)
 {
     if (says(text, "No space left") || says(text, "Disk quota"))
         return KVT_NOSPACE;
-    if (strncmp(text, "Corruption", 10) == 0)
-        return KVT_CORRUPT;
+    if (strncmp(text, "Corruption", 10) == 0 || says(text, "No such file"))
+        return KVT_CORRUPT; /* a file that the database names is missing */
     if (says(text, "lock hold by") || says(text, "While lock file") || strncmp(text, "Result incomplete", 17) == 0)
         return KVT_BUSY;
     return KVT_IO;
