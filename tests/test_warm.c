@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* A folder with a file of KV; %s in command lines is the folder. */
@@ -290,6 +291,30 @@ KVT_TEST(warm, a_store_that_is_too_small_is_told)
     cr_assert(result.code == 6 || result.code == 1, "%d: %s", result.code, result.err);
     cr_assert_not_null(strstr(result.err, "--disk-bytes"), "%s", result.err);
     kvt_command_free(&result);
+    bench_drop(&b);
+}
+
+/* Whenever the interrupt comes, what was stored is whole and the next run goes on. */
+KVT_TEST(warm, an_interrupt_at_any_time_leaves_a_sound_store)
+{
+    kv_file file = plain; /* 16 chunks of 384 KiB */
+    file.dims[0] = file.dims[1] = 1024;
+    file.tokens = 256;
+    bench b = bench_make(&file);
+    char line[2048];
+    for (int ms = 10; ms <= 160; ms += 50) {
+        snprintf(line, sizeof line,
+                 "timeout --preserve-status -s INT 0.%03d %s warm -s %s/store --chunk-tokens 16 --salt t%d %s "
+                 "--disk-bytes 256M "
+                 ">/dev/null 2>&1",
+                 ms, KVT_COMMAND, b.folder, ms, b.path);
+        int status = system(line), code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        cr_assert(code == 0 || code == 130, "%d ms: exit code %d", ms, code);
+        snprintf(line, sizeof line,
+                 "warm -s %%s/store %%s/kv.safetensors --chunk-tokens 16 --salt t%d --disk-bytes 256M", ms);
+        kvt_command_expect(b.folder, line, 0, NULL);
+        kvt_command_expect(b.folder, "verify -s %s/store", 0, NULL);
+    }
     bench_drop(&b);
 }
 

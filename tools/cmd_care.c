@@ -30,6 +30,7 @@ typedef struct bad_record {
 
 typedef struct verdict {
     uint64_t records, bytes, damaged, unreadable;
+    bool complete;   /* the walk came to its end */
     bad_record *bad; /* the first of them, for the report */
     size_t bad_count;
 } verdict;
@@ -63,6 +64,7 @@ static kvt_status verify_all(kvt_engine *engine, kvt_space *space, kvt_progress 
             judge(v, &records[i], statuses[i]);
         kvt_progress_set(progress, v->bytes);
     } while (cursor != 0 && !cli_interrupted());
+    v->complete = cursor == 0;
     return KVT_OK;
 }
 
@@ -84,7 +86,7 @@ static int report_verdict(const cli_context *context, const verify_args *args, c
     cli_report_u64(report, "damaged_records", "damaged", CLI_UNIT_NONE, v->damaged);
     cli_report_u64(report, "unreadable_records", "unreadable", CLI_UNIT_NONE, v->unreadable);
     cli_report_bool(report, "repaired", args->repair ? "damage dropped" : NULL, args->repair);
-    cli_report_bool(report, "complete", cli_interrupted() ? "complete" : NULL, !cli_interrupted());
+    cli_report_bool(report, "complete", v->complete ? NULL : "complete", v->complete);
     if (v->bad_count != 0 || context->global.format > CLI_FORMAT_WIDE) {
         cli_report_rows(report, "bad_records", NULL, bad_columns, sizeof bad_columns / sizeof *bad_columns);
         for (size_t i = 0; i < v->bad_count; i++) {
@@ -129,10 +131,7 @@ static int verify_store(const cli_context *context, const verify_args *args, kvt
                                 : cli_fail_status(status, context->global.store);
     }
     if (code == CLI_OK)
-        code = v.damaged != 0      ? CLI_CORRUPT
-               : v.unreadable != 0 ? CLI_FAILURE
-               : cli_interrupted() ? CLI_INTERRUPTED
-                                   : CLI_OK;
+        code = v.damaged != 0 ? CLI_CORRUPT : v.unreadable != 0 ? CLI_FAILURE : !v.complete ? CLI_INTERRUPTED : CLI_OK;
     kvt_free(v.bad);
     kvt_space_close(space);
     return code;

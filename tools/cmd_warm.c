@@ -417,6 +417,8 @@ static int report_all(const job *j, int code)
 {
     for (size_t i = 0; i < j->done && code == CLI_OK; i++)
         code = judge(&j->results[i]);
+    if (code == CLI_OK && j->done < j->context->operands.count)
+        code = cli_fail(CLI_INTERRUPTED, "warm", "interrupted; run it again to go on");
     cli_report *report = cli_report_open(j->context, "kvtier.warm/1");
     report_totals(report, j, code == CLI_OK);
     cli_report_rows(report, "files", NULL, file_columns, sizeof file_columns / sizeof *file_columns);
