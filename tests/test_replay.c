@@ -275,7 +275,11 @@ KVT_TEST(replay, a_worker_that_cannot_open_the_store_says_why)
     rig r;
     rig_open(&r, 2, 1);
     r.options.store = "/proc/kvtier";
-    cr_assert_neq(kvt_replay_run(r.trace, &r.options, r.result), KVT_OK);
-    cr_assert_not_null(strstr(kvt_last_error(), "the worker stopped"), "%s", kvt_last_error());
+    cr_assert_eq(kvt_replay_run(r.trace, &r.options, r.result), KVT_IO);
+    cr_assert_not_null(strstr(kvt_last_error(), "/proc/kvtier"), "%s", kvt_last_error());
+    r.options.store = r.store;
+    r.options.host_bytes = 5;
+    cr_assert_eq(kvt_replay_run(r.trace, &r.options, r.result), KVT_INVALID);
+    cr_assert_not_null(strstr(kvt_last_error(), "host_bytes_max"), "%s", kvt_last_error());
     rig_close(&r);
 }

@@ -23,6 +23,7 @@ typedef struct replay_args {
     bool write_through, ignore_budget, tail;
 } replay_args;
 
+enum { DEFAULT_HOST_BYTES_MIN = 64 << 20, DEFAULT_DISK_BYTES_MIN = 256 << 20 };
 #define LAYOUT_WORDS "flash|flashinfer|hnd|cross-layer|split|padded"
 #define AT(field)    .offset = offsetof(replay_args, field)
 static const cli_option OPTIONS[] = {
@@ -78,12 +79,12 @@ static const cli_option OPTIONS[] = {
      .kind = CLI_TEXT,
      .value = "SIZE|PERCENT",
      AT(host_bytes),
-     .text = "Pinned memory; a percentage is of the trace's unique bytes; default 1%"},
+     .text = "Pinned memory; a percentage is of the trace's unique bytes; default 1%, at least 64M"},
     {.name = "disk-bytes",
      .kind = CLI_TEXT,
      .value = "SIZE|PERCENT",
      AT(disk_bytes),
-     .text = "Disk space, likewise; default 5%"},
+     .text = "Disk space, likewise; default 5%, at least 256M"},
     {.name = "segment-bytes",
      .kind = CLI_SIZE,
      .value = "SIZE",
@@ -174,8 +175,6 @@ static int fill_options(const cli_context *context, const replay_args *args, con
     static const uint32_t lowers[] = {KVT_LOWER_FILE, KVT_LOWER_ROCKS, KVT_LOWER_NONE};
     static const char *const layouts[] = {"flash", "flashinfer", "hnd", "cross-layer", "split", "padded"};
     uint64_t unique = trace->node_count * kvt_geometry_token_bytes(geometry) * KVT_TRACE_BLOCK_TOKENS;
-    const char *host = args->host_bytes != NULL ? args->host_bytes : "1%";
-    const char *disk = args->disk_bytes != NULL ? args->disk_bytes : "5%";
     *out = (kvt_replay_options){
         .geometry = geometry,
         .layout = layouts[args->layout],
@@ -198,10 +197,13 @@ static int fill_options(const cli_context *context, const replay_args *args, con
     if (strcmp(out->backend, "cpu") != 0 && strcmp(out->backend, "portable") != 0)
         return cli_fail(CLI_USAGE, out->backend,
                         "cannot be used here: the pages lie in host memory; use --backend cpu or portable");
-    if (!cli_parse_share(host, unique, &out->host_bytes))
-        return cli_fail(CLI_USAGE, host, "is no size; use --host-bytes 512M or 1%%");
-    if (!cli_parse_share(disk, unique, &out->disk_bytes))
-        return cli_fail(CLI_USAGE, disk, "is no size; use --disk-bytes 4G or 5%%");
+    /* By default, at least what a store can work with. */
+    out->host_bytes = kvt_max_u64(unique / 100, DEFAULT_HOST_BYTES_MIN);
+    out->disk_bytes = kvt_max_u64(unique / 20, DEFAULT_DISK_BYTES_MIN);
+    if (args->host_bytes != NULL && !cli_parse_share(args->host_bytes, unique, &out->host_bytes))
+        return cli_fail(CLI_USAGE, args->host_bytes, "is no size; use --host-bytes 512M or 1%%");
+    if (args->disk_bytes != NULL && !cli_parse_share(args->disk_bytes, unique, &out->disk_bytes))
+        return cli_fail(CLI_USAGE, args->disk_bytes, "is no size; use --disk-bytes 4G or 5%%");
     return CLI_OK;
 }
 

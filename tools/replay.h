@@ -112,6 +112,7 @@ typedef struct kvt_journal {
     _Atomic uint64_t check_bytes;
     uint64_t open_ns; /* of the current worker */
     uint64_t check_ns;
+    int32_t status;              /* of a worker that ended early: a kvt_status */
     char error[KVT_REPLAY_TEXT]; /* why the worker ended early */
     char wrong[KVT_REPLAY_TEXT]; /* the first wrong byte */
     int wake_fd;                 /* eventfd: a save of kill_request has started */

@@ -160,7 +160,9 @@ static kvt_status ended_badly(const supervisor *s)
     uint64_t request = atomic_load(&s->journal->request);
     if (WIFSIGNALED(s->exit_status))
         return kvt_fail(KVT_IO, "the worker died of signal %d in request %" PRIu64, WTERMSIG(s->exit_status), request);
-    return kvt_fail(KVT_IO, "the worker stopped in request %" PRIu64 ": %s", request, s->journal->error);
+    bool told = s->journal->status != KVT_OK;
+    return kvt_fail(told ? (kvt_status)s->journal->status : KVT_IO, "%s",
+                    told ? s->journal->error : "the worker ended without a word");
 }
 
 static kvt_status supervise(supervisor *s)

@@ -6,6 +6,7 @@
 #include "tools/replay_worker.h"
 #include "tools/cli.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -166,6 +167,17 @@ static kvt_status work(kvt_replay_worker *w, const uint8_t *must_hold)
     return check_nothing_else_touched(w);
 }
 
+/* Before the next call forgets why. */
+static void note_failure(kvt_journal *journal, kvt_status status)
+{
+    const char *why = *kvt_last_error() != '\0' ? kvt_last_error() : kvt_status_text(status);
+    journal->status = status;
+    if (atomic_load(&journal->phase) == KVT_PHASE_RUN)
+        snprintf(journal->error, sizeof journal->error, "request %" PRIu64 ": %s", atomic_load(&journal->request), why);
+    else
+        snprintf(journal->error, sizeof journal->error, "%s", why);
+}
+
 kvt_status kvt_replay_work(const kvt_trace *trace, const kvt_replay_options *options, kvt_journal *journal)
 {
     kvt_replay_worker w = {.trace = trace, .options = options, .journal = journal};
@@ -177,8 +189,7 @@ kvt_status kvt_replay_work(const kvt_trace *trace, const kvt_replay_options *opt
         status = work(&w, must_hold);
     }
     if (status != KVT_OK)
-        snprintf(journal->error, sizeof journal->error, "%s: %s", kvt_status_name(status),
-                 *kvt_last_error() != '\0' ? kvt_last_error() : kvt_status_text(status));
+        note_failure(journal, status);
     atomic_store(&journal->phase, KVT_PHASE_CLOSE);
     kvt_space_close(w.space);
     kvt_close(w.engine);
