@@ -180,7 +180,7 @@ void kvt_lower_forget(kvt_engine *engine, uint32_t space, const kvt_key *key, co
 
 static void budget_path(const kvt_engine *engine, char path[4096])
 {
-    snprintf(path, 4096, "%s/budget", engine->store_path);
+    snprintf(path, 4096, "%s/engine.budget", engine->store_path);
 }
 
 static void load_budget(kvt_engine *engine, bool fresh)

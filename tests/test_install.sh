@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Install a build into a scratch prefix and use it from outside: through CMake (shared and static), and through pkg-config; the
+# public header alone as C11, C17 and C++17; the library's needs and exports; the README's example is docs/example.c.
+#
+#   tests/test_install.sh BUILD SOURCE
+set -euo pipefail
+build=$1 source=$2
+work=$(mktemp -d /var/tmp/kvtier-install-XXXXXX)
+trap 'rm -rf "$work"' EXIT
+export ASAN_OPTIONS=${ASAN_OPTIONS:-}
+
+cmake --install "$build" --prefix "$work/prefix" >/dev/null
+libdir=$(dirname "$(find "$work/prefix" -name libkvtier.so)")
+
+cmake -S "$source/tests/install" -B "$work/outside" -DCMAKE_PREFIX_PATH="$work/prefix" -DEXAMPLE="$source/docs/example.c" >/dev/null
+cmake --build "$work/outside" >/dev/null
+for kind in kvtier kvtier_static; do
+    "$work/outside/example_$kind" "$work/store_$kind" | grep -q "every byte is back"
+    echo "install: example with $kind: every byte is back"
+done
+
+export PKG_CONFIG_PATH="$libdir/pkgconfig"
+# shellcheck disable=SC2046
+cc -std=c17 -Wall -Wextra -Werror "$source/docs/example.c" -o "$work/example" $(pkg-config --cflags --libs kvtier) -Wl,-rpath,"$libdir"
+"$work/example" "$work/store_pc" | grep -q "every byte is back"
+echo "install: example with pkg-config: every byte is back"
+
+printf '#include "kvtier.h"\nint main(void) { return kvt_version() == 0; }\n' >"$work/header.c"
+for standard in c11 c17; do
+    cc -std=$standard -Wall -Wextra -Wpedantic -Werror -I"$work/prefix/include" -c "$work/header.c" -o "$work/header.o"
+done
+c++ -std=c++17 -Wall -Wextra -Wpedantic -Werror -I"$work/prefix/include" -x c++ -c "$work/header.c" -o "$work/header.o"
+echo "install: the header is clean as C11, C17 and C++17"
+
+needed=$(readelf -d "$libdir/libkvtier.so" | awk '/NEEDED/ { print $NF }')
+if grep -E 'stdc\+\+|rocksdb' <<<"$needed"; then
+    echo "install: libkvtier must not need a C++ runtime or RocksDB"
+    exit 1
+fi
+stray=$(nm -D --defined-only "$libdir/libkvtier.so" | awk '{ print $3 }' | sed 's/@.*//' | grep -v -E '^(kvt_|KVT_)' || true)
+if [ -n "$stray" ]; then
+    echo "install: exported beside kvt_*: $stray"
+    exit 1
+fi
+missing=$(grep -oE '^KVT_API .*|^ *kvt_[a-z0-9_]+\(' "$work/prefix/include/kvtier.h" | grep '^KVT_API' | grep -oE 'kvt_[a-z0-9_]+\(' |
+    tr -d '(' | sort -u | while read -r name; do
+    nm -D --defined-only "$libdir/libkvtier.so" | grep -q " $name\(@\|\$\)" || echo "$name"
+done)
+if [ -n "$missing" ]; then
+    echo "install: declared, but not exported: $missing"
+    exit 1
+fi
+echo "install: exports match the header"
+
+awk '/^```c$/ { inside = 1; next } /^```$/ { inside = 0 } inside' "$source/README.md" >"$work/readme.c"
+if ! diff -q "$work/readme.c" "$source/docs/example.c" >/dev/null; then
+    echo "install: the C example of README.md is not docs/example.c"
+    exit 1
+fi
+[ "$(wc -l <"$source/docs/example.c")" -lt 80 ]
+echo "install: the README shows docs/example.c"

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine over its real lower tiers: what was saved is there after a close and, with write-through on the file tier,
+ * after the process was killed; read-only engines change nothing; a store has one owner.
+ */
+#include "tests/engine_rig.h"
+#include "tests/support.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { COUNT = 8 * RIG_CHUNK_TOKENS, PROMPTS = 12, MIB = 1 << 20 };
+
+static const kvt_lower lowers[] = {KVT_LOWER_FILE, KVT_LOWER_ROCKS};
+static const char *const names[] = {"file", "rocks"};
+
+/* false: this build has no such tier; counted as a skip. */
+static bool begin(rig *r, int which, uint64_t host_bytes)
+{
+    rig_init(r, true, host_bytes);
+    r->options.lower = lowers[which];
+    r->options.disk_bytes_max = UINT64_C(512) << 20;
+    kvt_status status = kvt_open(&r->options, &r->engine);
+    if (status == KVT_UNSUPPORTED) {
+        fprintf(stderr, "restart: skipped, the %s tier is not built in\n", names[which]);
+        rig_destroy(r);
+        return false;
+    }
+    cr_assert_eq(status, KVT_OK, "%s: %s: %s", names[which], kvt_status_name(status), kvt_last_error());
+    cr_assert_eq(kvt_space_open(r->engine, &r->space_options, &r->space), KVT_OK, "%s", kvt_last_error());
+    return true;
+}
+
+static void save_all(rig *r, uint32_t (*tokens)[COUNT])
+{
+    for (uint64_t i = 0; i < PROMPTS; i++) {
+        rig_prompt(tokens[i], COUNT, 0, 100 + i);
+        rig_fill(r, tokens[i], COUNT);
+        kvt_completion saved = rig_save(r, tokens[i], COUNT);
+        cr_assert_eq(saved.status, KVT_OK, "%s", kvt_status_name(saved.cause));
+    }
+}
+
+/* Prompts that are wholly there, all bytes right; a prompt may be a miss, never wrong. */
+static uint32_t count_whole(rig *r, uint32_t (*tokens)[COUNT])
+{
+    uint32_t whole = 0;
+    for (uint32_t i = 0; i < PROMPTS; i++) {
+        rig_poison(r);
+        kvt_completion loaded = rig_load(r, tokens[i], 0, COUNT);
+        cr_assert(rig_holds(r, tokens[i], 0, (uint32_t)loaded.tokens), "prompt %u", i);
+        whole += loaded.status == KVT_OK;
+    }
+    return whole;
+}
+
+KVT_TEST(restart, a_clean_close_keeps_what_ram_held)
+{
+    static uint32_t tokens[PROMPTS][COUNT];
+    for (int which = 0; which < 2; which++) {
+        rig r;
+        if (!begin(&r, which, 8 * MIB))
+            continue;
+        save_all(&r, tokens);
+        rig_close(&r);
+        rig_open(&r);
+        cr_assert_eq(count_whole(&r, tokens), PROMPTS, "%s", names[which]);
+        rig_destroy(&r);
+    }
+}
+
+KVT_TEST(restart, what_ram_has_no_room_for_is_read_back_from_disk)
+{
+    static uint32_t tokens[PROMPTS][COUNT];
+    for (int which = 0; which < 2; which++) {
+        rig r;
+        if (!begin(&r, which, 1 * MIB))
+            continue;
+        save_all(&r, tokens);
+        for (int round = 0; round < 3; round++)
+            cr_assert_eq(count_whole(&r, tokens), PROMPTS, "%s, round %d", names[which], round);
+        kvt_stats stats = {.struct_size = sizeof stats};
+        kvt_get_stats(r.engine, &stats);
+        cr_assert_gt(stats.tiers[which + 1].read_bytes, 0);
+        cr_assert_leq(stats.tiers[KVT_TIER_HOST].used_bytes, 1 * MIB);
+        rig_destroy(&r);
+    }
+}
+
+/* A child saves with write-through and reports each save through a pipe; it is killed in the middle. */
+static uint32_t save_until_killed(rig *r, uint32_t (*tokens)[COUNT])
+{
+    int fds[2];
+    cr_assert_eq(pipe(fds), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        r->options.flags |= KVT_OPEN_WRITE_THROUGH;
+        rig_open(r);
+        for (uint64_t i = 0;; i++) {
+            uint32_t at = (uint32_t)(i % PROMPTS);
+            rig_prompt(tokens[at], COUNT, 0, 100 + i);
+            rig_fill(r, tokens[at], COUNT);
+            if (rig_save(r, tokens[at], COUNT).status != KVT_OK || write(fds[1], "x", 1) != 1)
+                _exit(1);
+        }
+    }
+    close(fds[1]);
+    char byte;
+    uint32_t saved = 0;
+    while (saved < PROMPTS - 2 && read(fds[0], &byte, 1) == 1)
+        saved++;
+    kill(child, SIGKILL);
+    while (read(fds[0], &byte, 1) == 1)
+        saved++;
+    close(fds[0]);
+    waitpid(child, NULL, 0);
+    return saved < PROMPTS ? saved : PROMPTS;
+}
+
+KVT_TEST(restart, the_file_tier_keeps_what_it_acknowledged_when_the_process_is_killed)
+{
+    static uint32_t tokens[PROMPTS][COUNT];
+    for (int round = 0; round < 3; round++) {
+        rig r;
+        rig_init(&r, true, 2 * MIB);
+        uint32_t saved = save_until_killed(&r, tokens);
+        cr_assert_geq(saved, PROMPTS - 2);
+        for (uint64_t i = 0; i < PROMPTS; i++)
+            rig_prompt(tokens[i], COUNT, 0, 100 + i);
+        rig_open(&r);
+        cr_assert_geq(count_whole(&r, tokens), saved < PROMPTS ? saved : PROMPTS - 2, "round %d", round);
+        rig_destroy(&r);
+    }
+}
+
+KVT_TEST(restart, a_store_has_one_owner)
+{
+    rig r;
+    if (!begin(&r, 0, MIB))
+        return;
+    kvt_engine *second = NULL;
+    cr_assert_eq(kvt_open(&r.options, &second), KVT_BUSY);
+    char pid[32];
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    cr_assert_neq(strstr(kvt_last_error(), pid), NULL, "the owner is named: %s", kvt_last_error());
+    kvt_options look = r.options;
+    look.flags = KVT_OPEN_READ_ONLY;
+    cr_assert_eq(kvt_open(&look, &second), KVT_BUSY);
+    rig_destroy(&r);
+}
+
+KVT_TEST(restart, who_only_looks_changes_nothing)
+{
+    static uint32_t tokens[PROMPTS][COUNT];
+    rig r;
+    if (!begin(&r, 0, 2 * MIB))
+        return;
+    save_all(&r, tokens);
+    rig_close(&r);
+    char command[900], before[64] = "", after[64] = "";
+    snprintf(command, sizeof command, "cd %s && find . -type f ! -name LOCK | sort | xargs md5sum | md5sum", r.store);
+    FILE *sum = popen(command, "r");
+    cr_assert_not_null(fgets(before, sizeof before, sum));
+    pclose(sum);
+    r.options.flags = KVT_OPEN_READ_ONLY;
+    rig_open(&r);
+    cr_assert_eq(count_whole(&r, tokens), PROMPTS);
+    kvt_page_list list;
+    kvt_request request = rig_request(&r, tokens[0], COUNT, &list);
+    kvt_ticket ticket;
+    cr_assert_eq(kvt_save(r.space, &request, &ticket), KVT_REJECTED);
+    rig_close(&r);
+    sum = popen(command, "r");
+    cr_assert_not_null(fgets(after, sizeof after, sum));
+    pclose(sum);
+    cr_assert_str_eq(before, after);
+    rig_destroy(&r);
+}
+
+KVT_TEST(restart, a_store_of_one_tier_is_not_opened_as_another)
+{
+    rig r;
+    if (!begin(&r, 1, MIB))
+        return;
+    rig_close(&r);
+    r.options.lower = KVT_LOWER_FILE;
+    cr_assert_eq(kvt_open(&r.options, &r.engine), KVT_EXISTS);
+    r.engine = NULL;
+    r.options.lower = KVT_LOWER_DEFAULT;
+    rig_open(&r);
+    rig_destroy(&r);
+}
