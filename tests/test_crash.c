@@ -188,6 +188,56 @@ static void crash_at(uint64_t left, uint64_t seed)
     file_stage_fini(&stage);
 }
 
+/* ---- what a scan may take ---- */
+
+static void die_and_reopen(file_stage *stage)
+{
+    kvt_sim_crash(stage->disk, &(kvt_sim_crash_options){.power = false});
+    file_stage_close(stage);
+    cr_assert_eq(file_stage_open(stage), KVT_OK, "%s", kvt_last_error());
+}
+
+KVT_TEST(crash, a_scan_finds_the_records_of_this_generation_and_no_older_ones)
+{
+    file_stage stage;
+    file_stage_init_on(&stage, kvt_sim_create(1), BYTES_MAX);
+    cr_assert_eq(file_stage_open(&stage), KVT_OK, "%s", kvt_last_error());
+    for (uint64_t i = 0; i < 90; i++) /* one and a half laps: old records lie behind the new ones */
+        cr_assert_eq(file_stage_write(&stage, i, 100000), KVT_OK);
+    uint32_t before = file_stage_count(&stage);
+    die_and_reopen(&stage);
+    cr_assert_eq(file_stage_count(&stage), before);
+    for (uint64_t i = 0; i < 90; i++)
+        cr_assert_eq(file_stage_read(&stage, i, 100000), file_stage_find(&stage, i) != NULL ? KVT_OK : KVT_MISS);
+    file_stage_fini(&stage);
+}
+
+KVT_TEST(crash, a_scan_takes_no_record_whose_payload_is_torn_and_goes_on_behind_it)
+{
+    static const uint64_t within[] = {4096, 4096 + 50000, 4096 + 99999, 200, 0};
+    for (int i = 0; i < 5; i++) {
+        file_stage stage;
+        file_stage_init_on(&stage, kvt_sim_create(1), BYTES_MAX);
+        cr_assert_eq(file_stage_open(&stage), KVT_OK, "%s", kvt_last_error());
+        for (uint64_t n = 0; n < 15; n += 3)
+            cr_assert_eq(file_stage_write(&stage, n, 100000), KVT_OK);
+        kvt_place place = file_stage_find(&stage, 6)->place;
+        uint64_t at = (place.where >> 32 << 20) + (uint32_t)place.where * UINT64_C(4096) + within[i];
+        uint8_t byte;
+        cr_assert(kvt_sim_file_read(stage.disk, "data.0", at, &byte, 1));
+        byte ^= 1;
+        cr_assert(kvt_sim_file_write(stage.disk, "data.0", at, &byte, 1));
+        die_and_reopen(&stage);
+        cr_assert_eq(file_stage_count(&stage), 4);
+        cr_assert_null(file_stage_find(&stage, 6));
+        for (uint64_t n = 0; n < 15; n += 3)
+            cr_assert_eq(file_stage_read(&stage, n, 100000), n == 6 ? KVT_MISS : KVT_OK);
+        file_stage_fini(&stage);
+    }
+}
+
+/* ---- all changes of a script ---- */
+
 /* How many changes the script makes when nothing stops it. */
 static uint64_t changes_of(uint64_t seed)
 {

@@ -276,6 +276,35 @@ KVT_TEST(file_store, one_good_slot_of_super_is_enough)
     }
 }
 
+static uint64_t newest_slot(kvt_sim_disk *disk, kvt_super *out)
+{
+    uint64_t newest = 0;
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        uint8_t block[KVT_BLOCK_BYTES];
+        kvt_super super;
+        cr_assert(kvt_sim_file_read(disk, "SUPER", slot * UINT64_C(4096), block, sizeof block));
+        cr_assert_eq(kvt_super_decode(block, slot, &super), KVT_OK, "slot %u", slot);
+        if (super.slot_seq >= newest)
+            *out = super;
+        newest = kvt_max_u64(newest, super.slot_seq);
+    }
+    return newest;
+}
+
+KVT_TEST(file_store, each_open_raises_the_epoch_in_the_other_slot)
+{
+    file_stage stage;
+    kvt_super before, after;
+    make_store(&stage);
+    for (int i = 0; i < 4; i++) {
+        uint64_t seq = newest_slot(stage.disk, &before);
+        expect_records(&stage, 20);
+        cr_assert_eq(newest_slot(stage.disk, &after), seq + 1);
+        cr_assert_eq(after.epoch, before.epoch + 1);
+    }
+    file_stage_fini(&stage);
+}
+
 KVT_TEST(file_store, an_unreadable_super_is_reported_and_reset_only_on_request)
 {
     file_stage stage;

@@ -154,6 +154,33 @@ KVT_TEST(tier_file, a_write_that_finds_no_victim_is_refused_after_a_bounded_wait
     file_stage_fini(&stage);
 }
 
+KVT_TEST(tier_file, the_host_is_asked_before_anything_is_unpublished)
+{
+    file_stage stage;
+    file_stage_init(&stage, true, 9 * MIB);
+    stage.may_evict = false; /* on_evict alone would agree */
+    stage.setup.now_ns = run_clock;
+    cr_assert_eq(file_stage_open(&stage), KVT_OK, "%s", kvt_last_error());
+    kvt_status status = KVT_OK;
+    for (uint64_t i = 0; i < 100 && status == KVT_OK; i++)
+        status = file_stage_write(&stage, i, 100000);
+    cr_assert_eq(status, KVT_REJECTED);
+    cr_assert_eq(stage.evicted, 0);
+    file_stage_fini(&stage);
+}
+
+KVT_TEST(tier_file, memory_for_small_records_comes_back_with_their_segments)
+{
+    file_stage stage;
+    file_stage_init(&stage, true, 9 * MIB);
+    cr_assert_eq(file_stage_open(&stage), KVT_OK, "%s", kvt_last_error());
+    for (uint64_t i = 0; i < 6000; i++) /* eight laps */
+        cr_assert_eq(file_stage_write(&stage, i % 1500, 3000), KVT_OK, "record %lu", (unsigned long)i);
+    const kvt_file *file = (const kvt_file *)stage.tier;
+    cr_assert(!file->eviction_wanted);
+    file_stage_fini(&stage);
+}
+
 /* While a read is under way its segment must stay, whatever the keeper wants. */
 typedef struct intruder {
     file_stage *stage;
@@ -188,6 +215,60 @@ KVT_TEST(tier_file, a_segment_is_not_recycled_under_a_read)
     kvt_sim_set_hook(stage.disk, evict_meanwhile, &in);
     cr_assert_eq(file_stage_read(&stage, 0, 100000), KVT_OK);
     cr_assert(in.evicted && in.kept);
+    file_stage_fini(&stage);
+}
+
+/* A read that starts when its segment was already chosen: the host is asked, and reads the record instead of answering.
+ */
+static file_stage *late_stage;
+static kvt_tier_op late_read;
+static bool late_done;
+
+static void late_ended(kvt_tier_op *op)
+{
+    (void)op;
+    late_done = true;
+}
+
+static bool read_late(const kvt_key *key)
+{
+    if (late_read.done != NULL) /* only once, and only where the stage does not hold its lock */
+        return false;
+    const stage_row *row = file_stage_find(late_stage, kvt_load_le64(key->bytes));
+    kvt_sim_set_mode(late_stage->disk, KVT_SIM_STEPPED);
+    late_read = (kvt_tier_op){.verb = KVT_TIER_READ, .record = row->record, .place = row->place, .done = late_ended};
+    late_read.image = kvt_alloc_aligned(KVT_BLOCK_BYTES, kvt_image_bytes(row->record.stored_bytes));
+    kvt_tier_submit(late_stage->tier, &late_read);
+    return false;
+}
+
+KVT_TEST(tier_file, an_evicted_segment_waits_for_its_last_reader)
+{
+    file_stage stage;
+    uint64_t digests[KVT_RECORD_FRAMES_MAX];
+    file_stage_init(&stage, true, 9 * MIB);
+    cr_assert_eq(file_stage_open(&stage), KVT_OK, "%s", kvt_last_error());
+    for (uint64_t i = 0; i < 40; i++)
+        cr_assert_eq(file_stage_write(&stage, i, 100000), KVT_OK);
+    late_stage = &stage;
+    stage.pinned = read_late;
+    kvt_file *file = (kvt_file *)stage.tier;
+    pthread_mutex_lock(&file->lock);
+    cr_assert(kvt_file_evict_one(file));
+    pthread_mutex_unlock(&file->lock);
+    const kvt_file_segment *segment = &file->segments[late_read.place.where >> 32];
+    cr_assert_eq(segment->state, KVT_SEGMENT_DRAINING);
+    cr_assert_eq(segment->readers, 1);
+    kvt_sim_run(stage.disk);
+    kvt_sim_set_mode(stage.disk, KVT_SIM_INLINE);
+    cr_assert(late_done && late_read.status == KVT_OK);
+    kvt_frame_digests(late_read.image + KVT_HEADER_BYTES, late_read.record.stored_bytes, digests);
+    cr_assert_eq(digests[0], late_read.digests[0]);
+    kvt_free(late_read.image);
+    stage.pinned = NULL;
+    for (uint64_t i = 40; i < 80; i++)
+        cr_assert_eq(file_stage_write(&stage, i, 100000), KVT_OK);
+    cr_assert_eq(file->draining, 0);
     file_stage_fini(&stage);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the device can be trusted with: too many errors in a short time switch the tier off, a failed barrier stops writes,
- * and after a while either is tried again. Also asks, once, what a barrier costs here.
+ * What the device can be trusted with: too many errors in a short time switch the tier off, a failed barrier stops
+ * writes, and after a while either is tried again. Also asks, once, what a barrier costs here.
  */
 #include "tiers/file_calls.h"
 
@@ -60,8 +60,10 @@ void kvt_file_barrier_failed(kvt_file *file)
                   file->path_text);
     for (uint32_t i = 0; i < file->segment_count; i++) {
         uint32_t state = file->segments[i].state;
-        if (state == KVT_SEGMENT_OPEN || state == KVT_SEGMENT_SEALING || state == KVT_SEGMENT_PREPARING)
+        if (state == KVT_SEGMENT_OPEN || state == KVT_SEGMENT_SEALING)
             kvt_file_segment_condemn(file, i);
+        else if (state == KVT_SEGMENT_PREPARING) /* held nothing yet, and gets a new header the next time */
+            kvt_file_segment_free(file, &file->segments[i]);
     }
 }
 
@@ -105,7 +107,8 @@ static bool measure(kvt_file *file, kvt_io_file probe)
     return fast > slow;
 }
 
-/* In a file of its own, so that no segment is disturbed; it is written in place after the first lap, as segments are. */
+/* In a file of its own, so that no segment is disturbed; it is written in place after the first lap, as segments are.
+ */
 bool kvt_file_barrier_is_fast(kvt_file *file)
 {
     kvt_io_file probe;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The keeper: one thread that stays ahead of the writers. A round prepares the next segment of each group (making room if
- * need be), writes the footers of those that are full, and covers both with one barrier. Tests run its rounds themselves.
+ * The keeper: one thread that stays ahead of the writers. A round prepares the next segment of each group (making room
+ * if need be), writes the footers of those that are full, and covers both with one barrier. Tests run its rounds
+ * themselves.
  */
 #include "tiers/file_calls.h"
 
 #include <signal.h>
 #include <time.h>
 
-enum { RETRY_NS = 20000000, IDLE_NS = 1000000000 };
+enum { RETRY_NS = 20000000 };
 
 typedef struct round_work {
     uint32_t sealing[KVT_FILE_FOOTERS];
@@ -26,9 +27,11 @@ void kvt_file_keeper_wake(kvt_file *file)
 
 void kvt_file_dirty(kvt_file *file)
 {
-    if (!file->dirty)
-        file->dirty_since_ns = kvt_file_now(file);
+    if (file->dirty)
+        return;
     file->dirty = true;
+    file->dirty_since_ns = kvt_file_now(file);
+    kvt_file_keeper_wake(file); /* it sleeps until the checkpoint is due */
 }
 
 /* ---- one round ---- */
@@ -137,10 +140,13 @@ static void settle(kvt_file *file, const round_work *work)
     }
 }
 
-static bool checkpoint_due(const kvt_file *file)
+/* Nanoseconds until a checkpoint is due; 0: now. Locked. */
+static uint64_t checkpoint_due(const kvt_file *file)
 {
-    return file->seals >= KVT_FILE_CHECKPOINT_SEALS ||
-           (file->dirty && kvt_file_now(file) - file->dirty_since_ns >= KVT_FILE_CHECKPOINT_NS);
+    if (file->seals >= KVT_FILE_CHECKPOINT_SEALS)
+        return 0;
+    uint64_t age_ns = file->dirty ? kvt_file_now(file) - file->dirty_since_ns : 0;
+    return age_ns < KVT_FILE_CHECKPOINT_NS ? KVT_FILE_CHECKPOINT_NS - age_ns : 0;
 }
 
 uint64_t kvt_file_keep(kvt_file *file)
@@ -155,7 +161,7 @@ uint64_t kvt_file_keep(kvt_file *file)
     pthread_mutex_lock(&file->lock);
     if (good)
         settle(file, &work);
-    bool checkpoint = checkpoint_due(file);
+    bool checkpoint = checkpoint_due(file) == 0;
     pthread_cond_broadcast(&file->idle);
     pthread_mutex_unlock(&file->lock);
     bool waiting = kvt_file_write_resume(file);
@@ -164,7 +170,7 @@ uint64_t kvt_file_keep(kvt_file *file)
                       kvt_last_error());
     kvt_fail_clear();
     pthread_mutex_lock(&file->lock);
-    uint64_t wait_ns = file->woken ? 0 : waiting ? RETRY_NS : IDLE_NS;
+    uint64_t wait_ns = file->woken ? 0 : waiting ? RETRY_NS : kvt_max_u64(checkpoint_due(file), RETRY_NS);
     pthread_mutex_unlock(&file->lock);
     return wait_ns;
 }
