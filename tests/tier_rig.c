@@ -59,8 +59,11 @@ static bool on_evict(void *arg, const kvt_record *record, const kvt_place *place
 {
     rig *r = arg;
     pthread_mutex_lock(&r->lock);
-    uint32_t id = id_of(r, record);
-    bool sane = id < RIG_RECORDS_MAX && r->states[id] == RIG_HELD && memcmp(&r->places[id], place, sizeof *place) == 0;
+    uint64_t id = kvt_load_le64(record->key.bytes);
+    bool sane = id < RIG_RECORDS_MAX && r->states[id] == RIG_HELD &&
+                memcmp(&r->places[id], place, sizeof *place) == 0 &&
+                kvt_key_equal(&r->records[id].space, &record->space) &&
+                kvt_key_equal(&r->records[id].key, &record->key) && r->records[id].stored_bytes == record->stored_bytes;
     bool go = sane && (damaged || !(r->pinned[id] || r->pin_all));
     if (go)
         r->states[id] = RIG_EVICTED;

@@ -95,7 +95,8 @@ typedef struct kvt_tier_host {
     /* Every byte of a record is acknowledged; called before `done`. */
     void (*on_stored)(void *arg, const kvt_record *record, const kvt_place *place);
     /* The record is about to go (evicted, or lost to damage); called before its space is reused. The host unpublishes it.
-     * false: it is pinned or otherwise needed, choose another victim (not honoured for damage). */
+     * false: it is pinned or otherwise needed, choose another victim (not honoured for damage). Of the record, space, key
+     * and stored_bytes are set; a tier need not remember more. */
     bool (*on_evict)(void *arg, const kvt_record *record, const kvt_place *place, bool damaged);
     /* May the record go? Asked for every record of a victim before any on_evict. */
     bool (*may_evict)(void *arg, const kvt_key *space, const kvt_key *key);
