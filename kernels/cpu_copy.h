@@ -12,8 +12,9 @@
 
 enum {
     KVT_CPU_LINE = 64,
-    /* How far ahead of the copy lines are fetched, into the second level cache. Measured on Zen 4 with 1 to 16 KiB pages in
-     * random order: 4 to 16 KiB are alike, 2 KiB and the first level (fewer outstanding misses) a quarter slower. */
+    /* How far ahead of the copy lines are fetched, into the second level cache. Measured on Zen 4 with pages of 1 to
+     * 16 KiB in random order: 4 to 16 KiB are alike, 2 KiB and the first level (which keeps fewer misses under way) are
+     * a quarter slower. */
     KVT_CPU_AHEAD = 8192
 };
 
@@ -28,8 +29,8 @@ typedef struct kvt_cpu_box {
 typedef struct kvt_cpu_copy {
     const char *name;
     /* Copy one run. ahead_from: what to fetch while its last KVT_CPU_AHEAD bytes are copied, the source that many bytes
-     * later, or NULL; ahead_to: the target then, fetched for writing where stores go through the caches, or NULL. Neither
-     * needs to be readable. */
+     * later, or NULL; ahead_to: the target then, fetched for writing where stores go through the caches, or NULL.
+     * Neither needs to be readable. */
     void (*run)(uint8_t *to, const uint8_t *from, size_t bytes, const uint8_t *ahead_from, uint8_t *ahead_to);
     /* Copy a box; ahead_from: where the same box of the next page will be read, or NULL. */
     void (*box)(uint8_t *to, const uint8_t *from, const kvt_cpu_box *box, const uint8_t *ahead_from);

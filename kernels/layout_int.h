@@ -48,7 +48,7 @@ typedef struct kvt_job_plan {
     kvt_direction direction;
 } kvt_job_plan;
 
-/* Moves must have passed kvt_moves_check(). Neighbours of one shape (same group, ranges and segment_tokens) share jobs. */
+/* Moves must have passed kvt_moves_check(). Neighbours of one shape (group, ranges, segment_tokens) share jobs. */
 void kvt_job_plan_begin(kvt_job_plan *plan, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
                         size_t count);
 /* The next job, or false behind the last. Not sliced. */

@@ -5,6 +5,7 @@
  */
 #include "kernels/layout_named.h"
 
+#define OPAQUE_CROSS (KVT_NAMED_OPAQUE | KVT_NAMED_LAYER_BASES)
 /* clang-format off */
 static const kvt_named_layout table[] = {
     {"vllm-flash-nhd",        "L|PBTHD", "vLLM FlashAttention, NHD",                       2, 0},
@@ -18,8 +19,8 @@ static const kvt_named_layout table[] = {
     {"fused-hnd",             "L|BHTPD", "vLLM blocks-first, K|V in one row, HND",         2, 0},
     {"content-nhd",           "L|BTHD",  "vLLM content-size rows, NHD, opaque",            1, KVT_NAMED_OPAQUE},
     {"content-hnd",           "L|BHTD",  "vLLM content-size rows, HND, opaque",            1, KVT_NAMED_OPAQUE},
-    {"content-cross-nhd",     "|BLTHD",  "vLLM content-size rows, cross-layer, NHD",       1, KVT_NAMED_OPAQUE | KVT_NAMED_LAYER_BASES},
-    {"content-cross-hnd",     "|BLHTD",  "vLLM content-size rows, cross-layer, HND",       1, KVT_NAMED_OPAQUE | KVT_NAMED_LAYER_BASES},
+    {"content-cross-nhd",     "|BLTHD",  "vLLM content-size rows, cross-layer, NHD",       1, OPAQUE_CROSS},
+    {"content-cross-hnd",     "|BLHTD",  "vLLM content-size rows, cross-layer, HND",       1, OPAQUE_CROSS},
     {"fused-cross-nhd",       "|BLTHPD", "the same with K and V as planes, NHD",           2, KVT_NAMED_LAYER_BASES},
     {"fused-cross-hnd",       "|BLHTPD", "the same with K and V as planes, HND",           2, KVT_NAMED_LAYER_BASES},
     {"sglang-mha",            "PL|BTHD", "SGLang MHA (all K pointers, then all V)",        2, 0},

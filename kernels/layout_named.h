@@ -52,7 +52,7 @@ typedef struct kvt_named_pages {
 const kvt_named_layout *kvt_named_layout_at(uint32_t i);
 const kvt_named_layout *kvt_named_layout_by_name(const char *name);
 
-/* KVT_INVALID: a number is 0 or overflows, page_bytes is too small, or order is not one; kvt_last_error() says which. */
+/* KVT_INVALID: a number is 0 or overflows, page_bytes is too small, or order is not one; kvt_last_error() names it. */
 kvt_status kvt_named_layout_build(const kvt_named_layout *layout, const kvt_page_geometry *geometry,
                                   kvt_named_pages *out);
 /* Fill bases[0 .. group.base_count) from the pools' addresses and point the group at them. */

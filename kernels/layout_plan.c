@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The planner: checked moves -> jobs -> strips. A view's dimensions are folded into the contiguous run as far as both
- * sides allow; what is left is at most five dimensions in blob order (head, row, page, plane, layer). Pages that a range
- * cuts at either end become jobs of their own with fewer rows. No allocation, no device call, no look at page bytes.
+ * sides allow; what is left is at most five dimensions in blob order (head, row, page, plane, layer). Pages that a
+ * range cuts at either end become jobs of their own with fewer rows. No allocation, no device call, no look at page
+ * bytes.
  */
 #include "kernels/layout_int.h"
 

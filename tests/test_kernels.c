@@ -347,8 +347,10 @@ KVT_TEST(kernels, backends_open_by_name_or_best_first)
     cr_assert_eq(kvt_backend_open("auto", &log, &backend), KVT_OK);
     kvt_backend_info info;
     kvt_backend_get_info(backend, &info);
-    if (strcmp(kvt_backend_name_at(0), info.name) != 0)
-        cr_assert_gt(warnings, 0, "a fallback to %s without a word", info.name);
+    uint32_t better = 0; /* backends before the one that opened: each may warn, unless its device is simply not there */
+    while (strcmp(kvt_backend_name_at(better), info.name) != 0)
+        better++;
+    cr_assert_leq(warnings, better);
     kvt_backend_close(backend);
     cr_assert_eq(kvt_backend_open("portable", NULL, &backend), KVT_OK);
     kvt_backend_get_info(backend, &info);
@@ -446,4 +448,112 @@ KVT_TEST(kernels, pages_lent_by_a_backend_can_be_filled_and_read)
     kvt_backend_host_unregister(backend, text);
     kvt_backend_pages_free(backend, pages, 1 << 20);
     kvt_backend_close(backend);
+}
+
+/* ------------------------------------------------------- random descriptors */
+
+enum { RANDOM_POOL = 1 << 17, RANDOM_SEGMENT = 1 << 17, RANDOM_POOLS_MAX = 8 };
+
+static uint32_t below(uint64_t *state, uint32_t bound) { return (uint32_t)(kvt_test_random(state) % bound); }
+
+/* Any nesting of dimensions, some of planes and layers by pointer. */
+static void random_order(uint64_t *state, char order[8])
+{
+    char memory[6] = "PLBTH";
+    uint32_t tables = 0, at = 0;
+    for (uint32_t i = 5; i > 1; i--) {
+        uint32_t j = below(state, i);
+        char held = memory[i - 1];
+        memory[i - 1] = memory[j], memory[j] = held;
+    }
+    uint32_t mask = below(state, 4);
+    for (uint32_t i = 0; i < 5; i++)
+        if ((memory[i] == 'P' && (mask & 1) != 0) || (memory[i] == 'L' && (mask & 2) != 0))
+            order[at++] = memory[i], tables++;
+    order[at++] = '|';
+    for (uint32_t i = 0; i < 5; i++)
+        if (memchr(order, memory[i], tables) == NULL)
+            order[at++] = memory[i];
+    order[at++] = 'D';
+    order[at] = '\0';
+}
+
+/* Let a dimension run backwards: the same bytes, counted from the other end. */
+static void reverse(int64_t *stride, uint32_t extent, int64_t *offset)
+{
+    *offset += *stride * (int64_t)(extent - 1);
+    *stride = -*stride;
+}
+
+static void random_reverse(uint64_t *state, kvt_group *group)
+{
+    kvt_view *view = &group->views[0];
+    uint32_t mask = below(state, 32);
+    if ((mask & 1) != 0)
+        reverse(&view->page_stride, group->page_count, &view->offset);
+    if ((mask & 2) != 0)
+        reverse(&view->token_stride, group->page_tokens, &view->offset);
+    if ((mask & 4) != 0)
+        reverse(&view->head_stride, view->head_count, &view->offset);
+    if ((mask & 8) != 0 && view->base_plane == 0)
+        reverse(&view->plane_stride, view->plane_count, &view->offset);
+    if ((mask & 16) != 0 && view->base_layer == 0)
+        reverse(&view->layer_stride, group->layer_count, &view->offset);
+}
+
+typedef struct random_side { /* memory of one of two subjects that must agree */
+    uint8_t pages[RANDOM_POOL];
+    uint8_t segment[RANDOM_SEGMENT];
+} random_side;
+
+static void move_random(const kvt_backend_ops *ops, kvt_named_pages named, uint64_t state, random_side *side)
+{
+    void *pools[RANDOM_POOLS_MAX], *bases[RANDOM_POOLS_MAX];
+    for (uint32_t i = 0; i < named.pool_count; i++) /* not evenly spaced, if there are three */
+        pools[i] = side->pages + i * named.pool_bytes + (i > 1 ? 16 : 0);
+    kvt_named_pages_place(&named, pools, bases);
+    static const uint32_t some_pages[8] = {2, 3, 4, 7, 0, 1, 8, 5};
+    kvt_layout *layout;
+    uint32_t ids[8], chunk = 8 * named.group.page_tokens, layers = named.group.layer_count;
+    cr_assert_eq(kvt_layout_create(&named.group, 1, chunk, &layout), KVT_OK, "%s", kvt_last_error());
+    kvt_fence fence = {NULL};
+    for (int direction = 0; direction < 2; direction++) {
+        for (uint32_t i = 0; i < 8; i++)
+            ids[i] = below(&state, 6) == 0 ? KVT_PAGE_NONE : some_pages[i];
+        kvt_move move = {side->segment, ids, 0, 1 + below(&state, chunk), 0, 0, below(&state, layers), 0};
+        move.token_begin = below(&state, move.segment_tokens);
+        move.token_count = 1 + below(&state, move.segment_tokens - move.token_begin);
+        move.layer_count = 1 + below(&state, layers - move.layer_begin);
+        cr_assert_eq(kvt_moves_check(layout, &move, 1), KVT_OK, "%s", kvt_last_error());
+        if (ops != NULL)
+            cr_assert_eq(ops->move(NULL, layout, (kvt_direction)direction, &move, 1, NULL, &fence), KVT_OK);
+        else
+            kvt_cpu_move(kvt_cpu_copy_pick(), layout, (kvt_direction)direction, &move, 1);
+    }
+    kvt_layout_destroy(layout);
+}
+
+KVT_TEST(kernels, random_descriptors_move_alike_with_and_without_a_plan)
+{
+    static random_side sides[2];
+    uint64_t state = kvt_test_seed("random descriptors");
+    static const uint32_t head_bytes[] = {1, 2, 6, 16, 64, 128};
+    for (uint32_t i = 0; i < 3000; i++) {
+        char order[8];
+        random_order(&state, order);
+        kvt_named_layout layout = {"random", order, "", 1 + below(&state, 2), 0};
+        kvt_page_geometry geometry = {
+            1 + below(&state, 3), 1 + below(&state, 4), 9, 1 + below(&state, 3), head_bytes[below(&state, 6)], 1, 0, 0};
+        kvt_named_pages named;
+        cr_assert_eq(kvt_named_layout_build(&layout, &geometry, &named), KVT_OK, "%s", kvt_last_error());
+        if (named.pool_count > RANDOM_POOLS_MAX || named.pool_bytes * named.pool_count + 16 > RANDOM_POOL)
+            continue;
+        random_reverse(&state, &named.group);
+        uint64_t seed = kvt_test_random(&state);
+        kvt_test_fill(&sides[0], sizeof sides[0], seed);
+        sides[1] = sides[0];
+        move_random(&kvt_backend_portable, named, seed, &sides[0]);
+        move_random(NULL, named, seed, &sides[1]);
+        cr_assert_eq(memcmp(&sides[0], &sides[1], sizeof sides[0]), 0, "order %s, number %u", order, i);
+    }
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kernelcheck: every kernel case on every backend that runs here, then, with --bench, the speed of whole chunks of known
- * models beside a plain copy of the same bytes between the same memories. Needs the kernels and libc only, so that it
- * builds on a device host without the rest. Ends with "N passed, N failed"; exit status 1 if a case failed.
+ * kernelcheck: every kernel case on every backend that runs here, then, with --bench, the speed of whole chunks of
+ * known models beside a plain copy of the same bytes between the same memories. Needs the kernels and libc only, so
+ * that it builds on a device host without the rest. Ends with "N passed, N failed"; exit status 1 if a case failed.
  */
 #include "tests/cases_kernels.h"
 
