@@ -54,8 +54,8 @@ uint64_t kvt_histogram_percentile(const kvt_histogram *histogram, double percent
 {
     if (histogram->count == 0)
         return 0;
-    double share = percent < 0 ? 0 : percent > 100 ? 1 : percent / 100;
-    double exact = share * (double)histogram->count;
+    double bounded = percent < 0 ? 0 : percent > 100 ? 100 : percent;
+    double exact = bounded * (double)histogram->count / 100; /* in this order: 28 % of 5000 is 1400, not a bit more */
     uint64_t rank = (uint64_t)exact;
     rank += (double)rank < exact ? 1 : 0;
     uint64_t below = 0;

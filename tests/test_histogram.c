@@ -49,6 +49,15 @@ KVT_TEST(histogram, percentiles_are_at_most_half_an_octave_above_the_truth)
     cr_assert_eq(histogram.count, COUNT);
 }
 
+KVT_TEST(histogram, a_percentile_that_falls_on_a_count_takes_that_one)
+{
+    kvt_histogram histogram = {0};
+    for (uint32_t i = 0; i < 5000; i++)
+        kvt_histogram_record(&histogram, i < 1400 ? 3000 : 3000000);
+    cr_assert_lt(kvt_histogram_percentile(&histogram, 28), 5000);
+    cr_assert_geq(kvt_histogram_percentile(&histogram, 28.01), 3000000);
+}
+
 KVT_TEST(histogram, percentiles_of_one_and_of_none)
 {
     kvt_histogram histogram = {0};

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The simulator against a third implementation, written here to be obvious instead of fast: no list is linked, every place in
- * a queue is a stamp, every victim is found by looking at all records, every ghost by reading the diary backwards. The two
- * must agree on every count. The trace is made up: a few system prompts, conversations that grow, single questions.
+ * The simulator against a third implementation, written here to be obvious instead of fast: no list is linked, every
+ * place in a queue is a stamp, every victim is found by looking at all records, every ghost by reading the diary
+ * backwards. The two must agree on every count. The trace is made up: a few system prompts, conversations that grow,
+ * single questions.
  */
 #include "engine/policy.h"
 #include "tests/support.h"
@@ -420,7 +421,8 @@ KVT_TEST(simulate, the_budget_bounds_what_is_written)
     kvt_trace_free(trace);
 }
 
-/* The engine's own S3-FIFO, driven as a single tier; capacities that a tenth divides, so that bytes and records round alike. */
+/* The engine's own S3-FIFO, driven as a single tier; capacities that a tenth divides, so that bytes and records round
+ * alike. */
 KVT_TEST(simulate, the_engines_eviction_hits_what_the_simulation_hits)
 {
     kvt_trace *trace = trace_of();

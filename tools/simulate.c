@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One tier of blocks under one policy. A request asks for the blocks of its prompt in order; a hit is a block that is there
- * with all before it. Then the whole chain is touched or brought in, its last block first, so that a block never outlives
- * those it depends on (KVT_SIM_LRU_FRONT shows the other way). Blocks count alike, the last one of a prompt too.
+ * One tier of blocks under one policy. A request asks for the blocks of its prompt in order; a hit is a block that is
+ * there with all before it. Then the whole chain is touched or brought in, its last block first, so that a block never
+ * outlives those it depends on (KVT_SIM_LRU_FRONT shows the other way). Blocks count alike, the last one of a prompt
+ * too.
  */
 #include "tools/simulate_int.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a cache of a given size would have hit on a request trace: one tier under several policies, or the engine's two tiers.
- * A second opinion on the engine: none of its decisions are shared, only the trace reader is. Records are counted, not
- * sized: all chunks of a trace are equal. docs/policies.md states every convention.
+ * What a cache of a given size would have hit on a request trace: one tier under several policies, or the engine's two
+ * tiers. A second opinion on the engine: none of its decisions are shared, only the trace reader is. Records are
+ * counted, not sized: all chunks of a trace are equal. docs/policies.md states every convention.
  */
 #ifndef KVT_SIMULATE_H
 #define KVT_SIMULATE_H

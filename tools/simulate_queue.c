@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Records that leave one by one: FIFO, LRU and S3-FIFO over numbered records of equal size. A ghost is a serial number kept
- * with the record itself, since every record of a trace has a number: no table, nothing to expire.
+ * Records that leave one by one: FIFO, LRU and S3-FIFO over numbered records of equal size. A ghost is a serial number
+ * kept with the record itself, since every record of a trace has a number: no table, nothing to expire.
  */
 #include "tools/simulate_int.h"
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the engine does with a trace, one request at a time: match the longest prefix that RAM or disk holds, touch it last
- * chunk first, load it (chunks that only the disk has come into RAM), save the rest last chunk first. RAM evicts one by one;
- * a victim that the disk lacks is written there if admission lets it, else it is gone. The disk evicts whole segments.
+ * What the engine does with a trace, one request at a time: match the longest prefix that RAM or disk holds, touch it
+ * last chunk first, load it (chunks that only the disk has come into RAM), save the rest last chunk first. RAM evicts
+ * one by one; a victim that the disk lacks is written there if admission lets it, else it is gone. The disk evicts
+ * whole segments.
  *
  * A load keeps what it found: chunks of the prefix that RAM loses to the load itself are still served.
  */
