@@ -202,11 +202,13 @@ static kvt_status names_list(const kvt_rocks_db *db, const char *directory, fami
     char *error = NULL;
     size_t count = 0;
     char **list = rocksdb_list_column_families(db->options, directory, &count, &error);
-    KVT_TRY(settle(error, "list of column families"));
+    kvt_status status = settle(error, "list of column families");
     bool ours = true;
-    for (size_t i = 0; i < count && ours; i++)
+    for (size_t i = 0; status == KVT_OK && i < count && ours; i++)
         ours = names_add(names, list[i]);
-    rocksdb_list_column_families_destroy(list, count);
+    if (list != NULL) /* also, empty, beside an error */
+        rocksdb_list_column_families_destroy(list, count);
+    KVT_TRY(status);
     return ours ? KVT_OK
                 : kvt_fail(KVT_EXISTS,
                            "%s holds a RocksDB database that is not kvtier's; choose another store directory",
