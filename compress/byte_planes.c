@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Splitting and merging of byte planes. One loop each, given constant widths so that the compiler turns them into vector
- * shuffles.
+ * Splitting and merging of byte planes. One loop each, given constant widths so that the compiler turns them into
+ * vector shuffles.
  */
 #include "compress/byte_planes.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The codec that changes nothing: a payload is the blob's bytes and no more. The truth that other codecs are held against.
+ * The codec that changes nothing: a payload is the blob's bytes and no more. The truth that other codecs are held
+ * against.
  */
 #include "compress/compress_int.h"
 

@@ -2,10 +2,10 @@
  *
  * zstd over byte planes; format: docs/format_codecs.md.
  *
- * Elements of 2, 4 or 8 bytes are split into planes, block by block, and each plane is a zstd frame of its own, or stored
- * as it is where zstd gains nothing. On real bf16 KV this takes 1.47 times less room, where zstd alone takes 1.27, and
- * decodes twice as fast, since the mantissa planes are only copied. Blocks keep the working memory small and fixed.
- * Elements of one byte are one block and one plane: plain zstd.
+ * Elements of 2, 4 or 8 bytes are split into planes, block by block, and each plane is a zstd frame of its own, or
+ * stored as it is where zstd gains nothing. On real bf16 KV this takes 1.47 times less room, where zstd alone
+ * takes 1.27, and decodes twice as fast, since the mantissa planes are only copied. Blocks keep the working memory
+ * small and fixed. Elements of one byte are one block and one plane: plain zstd.
  *
  * Uses the allocator hook and one parameter of zstd's "static" interface, so that its heap is counted as ours.
  */

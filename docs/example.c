@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Save a prompt's keys and values from paged memory, close, open again, and put them back into other pages. */
-#include "kvtier.h"
+#include <kvtier.h>
 
 #include <stdio.h>
 #include <stdlib.h>

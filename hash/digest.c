@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Digests through the door: the baseline variant of XXH3 (SSE2 on x86-64, NEON on AArch64), the choice between variants,
- * and the digests of payload frames. The choice is made once and never changes a result, so a race to make it is harmless.
+ * Digests through the door: the baseline variant of XXH3 (SSE2 on x86-64, NEON on AArch64), the choice between
+ * variants, and the digests of payload frames. The choice is made once and never changes a result, so a race to make it
+ * is harmless.
  */
 #include "hash/digest_body.h"
 

@@ -3,9 +3,10 @@
  * The body of every digest variant: XXH3 of libxxhash, inlined, so that it is compiled for the instruction set of the
  * file that includes this. Included once each by digest.c and digest_<isa>.c; they export one table made of these.
  *
- * A key hashes parent and tokens as one run of bytes, but they do not lie in one run. Copying the tokens behind the parent
- * costs a third more than hashing alone (1 KiB, AVX-512), XXH3's streaming state twice as much. So keys of long chunks
- * are built on XXH3's stripe primitives: 64-byte stripes taken where the tokens lie, only the first one put together.
+ * A key hashes parent and tokens as one run of bytes, but they do not lie in one run. Copying the tokens behind the
+ * parent costs a third more than hashing alone (1 KiB, AVX-512), XXH3's streaming state twice as much. So keys of long
+ * chunks are built on XXH3's stripe primitives: 64-byte stripes taken where the tokens lie, only the first one put
+ * together.
  */
 #ifndef KVT_DIGEST_BODY_H
 #define KVT_DIGEST_BODY_H
@@ -67,7 +68,8 @@ static const uint8_t *stripe_bytes(const uint32_t *tokens, uint8_t buffer[XXH_ST
     return buffer;
 }
 
-/* XXH3-128, seed 0, of parent ‖ tokens for more than SHORT_TOKENS: stripes in blocks, the last stripe ends with the input. */
+/* XXH3-128, seed 0, of parent ‖ tokens for more than SHORT_TOKENS: stripes in blocks, the last stripe ends with the
+ * input. */
 static XXH128_hash_t long_key(const uint8_t parent[KVT_KEY_BYTES], const uint32_t *tokens, uint32_t count)
 {
     XXH_ALIGN(XXH_ACC_ALIGN) xxh_u64 acc[XXH_ACC_NB] = XXH3_INIT_ACC;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Identity and integrity: keys of token chunks, digests of payload frames, checksums of metadata. Formats: docs/format_keys.md.
- * Everything here is pure, thread-safe, allocation-free, and gives the same bytes on every machine.
+ * Identity and integrity: keys of token chunks, digests of payload frames, checksums of metadata. Formats:
+ * docs/format_keys.md. Everything here is pure, thread-safe, allocation-free, and gives the same bytes on every
+ * machine.
  */
 #ifndef KVT_HASH_H
 #define KVT_HASH_H
@@ -15,13 +16,14 @@ typedef struct kvt_hash128 {
     uint8_t bytes[16];
 } kvt_hash128;
 
-uint64_t kvt_xxh3_64(const void *data, size_t bytes);                /* seed 0 */
+uint64_t kvt_xxh3_64(const void *data, size_t bytes); /* seed 0 */
 uint64_t kvt_xxh3_64_seeded(const void *data, size_t bytes, uint64_t seed);
-kvt_hash128 kvt_xxh3_128(const void *data, size_t bytes);            /* seed 0 */
+kvt_hash128 kvt_xxh3_128(const void *data, size_t bytes); /* seed 0 */
 static inline bool kvt_hash128_equal(const kvt_hash128 *a, const kvt_hash128 *b) { return memcmp(a, b, 16) == 0; }
 
 /* ---- payload digests ----
- * digest of a frame = XXH3-64(frame); hash of a payload = XXH3-128 over the little-endian array of its frame digests. */
+ * digest of a frame = XXH3-64(frame); hash of a payload = XXH3-128 over the little-endian array of its frame digests.
+ */
 static inline uint32_t kvt_frame_count(uint64_t payload_bytes)
 {
     return (uint32_t)((payload_bytes + KVT_FRAME_BYTES - 1) / KVT_FRAME_BYTES);
@@ -37,8 +39,8 @@ kvt_hash128 kvt_payload_hash(const uint64_t *digests, uint32_t count);
  * KVT_UNSUPPORTED: SHA-256 asked for, but not built in. */
 kvt_status kvt_space_id(kvt_hash_id hash, const void *text, size_t bytes, kvt_key *out);
 
-/* key(i) = H(key(i-1) ‖ tokens(i)); `parent` is the space's id for the first chunk. Writes chunk_count keys, one per run
- * of chunk_tokens tokens. chunk_tokens <= KVT_CHUNK_TOKENS_MAX. */
+/* key(i) = H(key(i-1) ‖ tokens(i)); `parent` is the space's id for the first chunk. Writes chunk_count keys, one per
+ * run of chunk_tokens tokens. chunk_tokens <= KVT_CHUNK_TOKENS_MAX. */
 kvt_status kvt_chain_keys(kvt_hash_id hash, const kvt_key *parent, const uint32_t *tokens, uint32_t chunk_tokens,
                           size_t chunk_count, kvt_key *keys);
 

@@ -3,8 +3,8 @@
  * SHA-256 through libcrypto, for stores whose tenants do not trust one another.
  *
  * The low-level calls are used, which OpenSSL 3 marks as deprecated: they work on a struct of ours, so they allocate
- * nothing, take no lock and cannot fail; for keys of 1 KiB chunks the EVP interface costs 10 % more a chunk and 450 ns a
- * call. The instruction set is libcrypto's choice.
+ * nothing, take no lock and cannot fail; for keys of 1 KiB chunks the EVP interface costs 10 % more a chunk and 450 ns
+ * a call. The instruction set is libcrypto's choice.
  */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "hash/hash_int.h"

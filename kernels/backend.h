@@ -63,6 +63,13 @@ typedef struct kvt_backend_ops {
     kvt_status (*pages_alloc)(void *context, uint64_t bytes, void **out);
     void (*pages_free)(void *context, void *pages, uint64_t bytes);
     kvt_status (*pages_copy)(void *context, kvt_direction direction, void *to, const void *from, uint64_t bytes);
+
+    /* Optional, each: as the calls of kernels.h. Without fence_order a fence is not ordered: KVT_UNSUPPORTED. */
+    kvt_status (*fence_order)(void *context, const kvt_fence *fence, void *stream);
+    kvt_status (*tune)(void *context, const kvt_backend_tuning *tuning);
+    void (*calibration)(void *context, char *text, size_t bytes);
+    /* True: this host has no such device at all, so that falling back to the next backend is no news. Optional. */
+    bool (*absent)(void);
 } kvt_backend_ops;
 
 extern const kvt_backend_ops kvt_backend_portable;

@@ -13,8 +13,10 @@
 
 #ifdef __CUDACC__
 #define KVT_JOB_INLINE static __host__ __device__ __forceinline__
+#define KVT_JOB_UNROLL _Pragma("unroll")
 #else
 #define KVT_JOB_INLINE static inline
+#define KVT_JOB_UNROLL
 #endif
 
 enum {
@@ -90,7 +92,11 @@ KVT_JOB_INLINE kvt_job_item kvt_job_decode(const kvt_job_shape *shape, uint32_t 
     out.bytes = shape->run;
     out.table_index = shape->table_begin;
     out.page_ordinal = 0;
-    for (uint32_t d = 0; d < shape->dim_count; d++) {
+    /* Constant indices: a device then reads the shape from its kernel's parameters without address arithmetic. */
+    KVT_JOB_UNROLL
+    for (uint32_t d = 0; d < KVT_JOB_DIMS_MAX; d++) {
+        if (d == shape->dim_count)
+            break;
         const kvt_job_dim *dim = &shape->dims[d];
         uint32_t rest = kvt_job_divide(dim, item);
         uint32_t ordinal = item - rest * dim->extent;

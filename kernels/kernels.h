@@ -31,28 +31,28 @@ bool kvt_group_blob_bytes(const kvt_group *group, uint64_t tokens, uint64_t *out
 typedef enum kvt_direction { KVT_GATHER = 0 /* pages -> blob */, KVT_SCATTER = 1 /* blob -> pages */ } kvt_direction;
 
 typedef struct kvt_move {
-    uint8_t *segment;        /* the group's bytes within the blob, [layer][view][plane][token][head][byte] */
-    const uint32_t *pages;   /* pages[t / page_tokens] holds token t of the chunk (token 0 starts a page); entries of
-                                tokens outside the range are not read; KVT_PAGE_NONE entries are skipped */
+    uint8_t *segment;      /* the group's bytes within the blob, [layer][view][plane][token][head][byte] */
+    const uint32_t *pages; /* pages[t / page_tokens] holds token t of the chunk (token 0 starts a page); entries of
+                              tokens outside the range are not read; KVT_PAGE_NONE entries are skipped */
     uint32_t group;
     uint32_t segment_tokens; /* tokens the segment holds: sets its strides */
     uint32_t token_begin;    /* move tokens [token_begin, token_begin + token_count) */
     uint32_t token_count;
-    uint32_t layer_begin;    /* and layers [layer_begin, layer_begin + layer_count) of the group */
+    uint32_t layer_begin; /* and layers [layer_begin, layer_begin + layer_count) of the group */
     uint32_t layer_count;
 } kvt_move;
 
 /* ---- backends ---- */
 typedef struct kvt_backend kvt_backend; /* an opened device; calls from any thread */
 
-enum { /* kvt_backend_info.caps */
-    KVT_BACKEND_ASYNC = 1u << 0,   /* moves return before they end; wait for the fence */
-    KVT_BACKEND_DEVICE = 1u << 1,  /* pages live in device memory */
-    KVT_BACKEND_PINS = 1u << 2     /* host memory should be registered with kvt_backend_host_register */
+enum {                               /* kvt_backend_info.caps */
+       KVT_BACKEND_ASYNC = 1u << 0,  /* moves return before they end; wait for the fence */
+       KVT_BACKEND_DEVICE = 1u << 1, /* pages live in device memory */
+       KVT_BACKEND_PINS = 1u << 2    /* host memory should be registered with kvt_backend_host_register */
 };
 typedef struct kvt_backend_info {
-    const char *name;    /* "cpu", "portable", "cuda" */
-    char device[96];     /* e.g. "AVX-512, 2 threads" or "NVIDIA H100 ..., sm_90" */
+    const char *name; /* "cpu", "portable", "cuda" */
+    char device[96];  /* e.g. "AVX-512, 2 threads" or "NVIDIA H100 ..., sm_90" */
     uint32_t caps;
 } kvt_backend_info;
 
@@ -71,21 +71,42 @@ typedef struct kvt_fence {
 
 /*
  * Start moves, in the order of the array (layers of one blob ascending). Page ids, ranges and groups are checked first:
- * KVT_INVALID touches nothing. On a device backend, gathers are ordered behind what the caller queued on `stream` so far,
- * and scatters are complete on `stream`'s device before the fence is done. Segments must stay until the fence is done.
- * KVT_DEVICE: the runtime failed; the fence is done, segments or pages may be partly written.
+ * KVT_INVALID touches nothing. On a device backend, gathers are ordered behind what the caller queued on `stream` so
+ * far, and scatters are complete on `stream`'s device before the fence is done. Segments must stay until the fence is
+ * done. KVT_DEVICE: the runtime failed; the fence is done, segments or pages may be partly written.
  */
 kvt_status kvt_backend_move(kvt_backend *backend, const kvt_layout *layout, kvt_direction direction,
                             const kvt_move *moves, size_t count, void *stream, kvt_fence *fence);
 /* Block until done, release the fence. KVT_OK or KVT_DEVICE. */
 kvt_status kvt_backend_fence_wait(kvt_backend *backend, kvt_fence *fence);
 
+/* Queue a wait for the fence on `stream`: what is queued there later runs after the moves, without a thread that waits.
+ * The fence stays to be waited for. KVT_OK (also when there is nothing to wait for), KVT_DEVICE, KVT_UNSUPPORTED. */
+kvt_status kvt_backend_fence_order(kvt_backend *backend, const kvt_fence *fence, void *stream);
+
+/* How a device moves between its pages and host memory. AUTO takes the cheapest by the calibration that the first open
+ * of a device makes; the others are for measuring and for hosts that know better. */
+typedef enum kvt_transport {
+    KVT_TRANSPORT_AUTO = 0,
+    KVT_TRANSPORT_COPIES = 1, /* one copy per contiguous run, by the copy engine */
+    KVT_TRANSPORT_STAGED = 2, /* kernels from pages to a ring on the device, the copy engine from there, and back */
+    KVT_TRANSPORT_DIRECT = 3  /* kernels reach into host memory themselves */
+} kvt_transport;
+typedef struct kvt_backend_tuning {
+    uint32_t transport;           /* kvt_transport */
+    uint32_t multiprocessors_max; /* that kernels between pages and host memory may fill at a time; 0: the default */
+} kvt_backend_tuning;
+/* No move may be under way. KVT_UNSUPPORTED: the backend has nothing to tune. KVT_INVALID. */
+kvt_status kvt_backend_tune(kvt_backend *backend, const kvt_backend_tuning *tuning);
+/* What the calibration found, as lines of text; empty for a backend without one. */
+void kvt_backend_calibration(const kvt_backend *backend, char *text, size_t bytes);
+
 /* Make host memory known to the device (no-op for CPU backends); unregister before it is unmapped. */
 kvt_status kvt_backend_host_register(kvt_backend *backend, void *memory, uint64_t bytes);
 void kvt_backend_host_unregister(kvt_backend *backend, void *memory);
 
-/* Memory of the kind that this backend's pages live in, and blocking copies to (KVT_SCATTER) and from it (KVT_GATHER), for
- * tests, benches and tools that play the engine. Contents undefined. KVT_NOMEM, KVT_DEVICE. */
+/* Memory of the kind that this backend's pages live in, and blocking copies to (KVT_SCATTER) and from it (KVT_GATHER),
+ * for tests, benches and tools that play the engine. Contents undefined. KVT_NOMEM, KVT_DEVICE. */
 kvt_status kvt_backend_pages_alloc(kvt_backend *backend, uint64_t bytes, void **out);
 void kvt_backend_pages_free(kvt_backend *backend, void *pages, uint64_t bytes);
 kvt_status kvt_backend_pages_copy(kvt_backend *backend, kvt_direction direction, void *to, const void *from,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The backends of this build, best first, and the one wrapper around them: it picks, checks every argument before a byte
- * moves, and composes a move out of rows or copies for a device that has no kernel of its own.
+ * The backends of this build, best first, and the one wrapper around them: it picks, checks every argument before a
+ * byte moves, and composes a move out of rows or copies for a device that has no kernel of its own.
  */
 #include "kernels/backend.h"
 #include "kernels/layout_int.h"
@@ -62,7 +62,8 @@ static kvt_status open_named(const char *name, const kvt_log *log, kvt_backend *
     return kvt_fail(KVT_UNSUPPORTED, "backend %s is not built in; this build has: %s", name, names);
 }
 
-/* The table is in order of preference, so the first that opens is the best; a better one left behind is worth a word. */
+/* The table is in order of preference, so the first that opens is the best; a better one left behind is worth a word.
+ */
 static kvt_status open_best(const kvt_log *log, kvt_backend **out)
 {
     kvt_status status = KVT_UNSUPPORTED;
@@ -72,7 +73,8 @@ static kvt_status open_best(const kvt_log *log, kvt_backend **out)
             kvt_fail_clear();
             return status;
         }
-        kvt_log_write(log, KVT_LOG_WARN, "%s; falling back to the next backend", kvt_last_error());
+        if (table[i]->absent == NULL || !table[i]->absent())
+            kvt_log_write(log, KVT_LOG_WARN, "%s; falling back to the next backend", kvt_last_error());
     }
     return status;
 }
@@ -208,6 +210,31 @@ kvt_status kvt_backend_fence_wait(kvt_backend *backend, kvt_fence *fence)
     kvt_status status = backend->ops->fence_wait(backend->context, fence);
     fence->impl = NULL;
     return status;
+}
+
+kvt_status kvt_backend_fence_order(kvt_backend *backend, const kvt_fence *fence, void *stream)
+{
+    if (fence->impl == NULL || backend->ops->fence_order == NULL)
+        return fence->impl == NULL ? KVT_OK
+                                   : kvt_fail(KVT_UNSUPPORTED, "backend %s cannot order streams", backend->ops->name);
+    return backend->ops->fence_order(backend->context, fence, stream);
+}
+
+kvt_status kvt_backend_tune(kvt_backend *backend, const kvt_backend_tuning *tuning)
+{
+    if (tuning->transport > KVT_TRANSPORT_DIRECT)
+        return kvt_fail(KVT_INVALID, "transport is %u, must be 0..%d", tuning->transport, KVT_TRANSPORT_DIRECT);
+    if (backend->ops->tune == NULL)
+        return kvt_fail(KVT_UNSUPPORTED, "backend %s has nothing to tune", backend->ops->name);
+    return backend->ops->tune(backend->context, tuning);
+}
+
+void kvt_backend_calibration(const kvt_backend *backend, char *text, size_t bytes)
+{
+    if (bytes != 0)
+        text[0] = '\0';
+    if (backend->ops->calibration != NULL)
+        backend->ops->calibration(backend->context, text, bytes);
 }
 
 kvt_status kvt_backend_host_register(kvt_backend *backend, void *memory, uint64_t bytes)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Writes the key vectors: ids of two spaces, and the keys and fingerprints of three chunks of each of several sizes. The
- * sizes cross the branches of XXH3 (16, 128 and 240 bytes) and the size above which keys are streamed.
+ * Writes the key vectors: ids of two spaces, and the keys and fingerprints of three chunks of each of several sizes.
+ * The sizes cross the branches of XXH3 (16, 128 and 240 bytes) and the size above which keys are streamed.
  */
 #include "tests/key_vectors.h"
 

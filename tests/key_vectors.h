@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The text of tests/golden/key_vectors.txt, as this build computes it: printed by make_key_vectors, compared by test_hash.
+ * The text of tests/golden/key_vectors.txt, as this build computes it: printed by make_key_vectors, compared by
+ * test_hash.
  */
 #ifndef KVT_KEY_VECTORS_H
 #define KVT_KEY_VECTORS_H

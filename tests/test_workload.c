@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the measuring commands stand on: expected bytes, geometries, traces, paged memory. A checker that cannot see a wrong
- * byte makes every replay green, so each of them is shown damage here.
+ * What the measuring commands stand on: expected bytes, geometries, traces, paged memory. A checker that cannot see a
+ * wrong byte makes every replay green, so each of them is shown damage here.
  */
 #include "tests/support.h"
 #include "tools/geometry.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One list of records on a pretended disk, one list of operations, one thread. Plain and slow: each search is linear. Its
- * memory comes from malloc, so that the library's live bytes stay those of the library.
+ * One list of records on a pretended disk, one list of operations, one thread. Plain and slow: each search is linear.
+ * Its memory comes from malloc, so that the library's live bytes stay those of the library.
  */
 #include "tests/tier_double.h"
 
@@ -231,7 +231,8 @@ static void execute(double_tier *t, kvt_tier_op *op, bool aborted)
     op->done(op);
 }
 
-/* First operation that may go now, taken out of the list; otherwise *out_wake says when to look again. With the lock. */
+/* First operation that may go now, taken out of the list; otherwise *out_wake says when to look again. With the lock.
+ */
 static kvt_tier_op *next_ready(double_tier *t, uint64_t *out_wake, bool *out_aborted)
 {
     uint64_t now = kvt_now_ns();

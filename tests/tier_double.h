@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A tier in memory that misbehaves on command: it stalls, fails, is late, or corrupts. It is a complete tier (it evicts in
- * the order of use, keeps its records across close and open within the process) and passes the conformance suite as such.
- * Commands may be given from any thread, before and while it is open. There is one in a process.
+ * A tier in memory that misbehaves on command: it stalls, fails, is late, or corrupts. It is a complete tier (it evicts
+ * in the order of use, keeps its records across close and open within the process) and passes the conformance suite as
+ * such. Commands may be given from any thread, before and while it is open. There is one in a process.
  */
 #ifndef KVT_TIER_DOUBLE_H
 #define KVT_TIER_DOUBLE_H

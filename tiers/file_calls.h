@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The file tier's units and what they offer one another. "Locked" means: called with kvt_file.lock held, and returns with it
- * held; such a function may still let it go meanwhile where it says so.
+ * The file tier's units and what they offer one another. "Locked" means: called with kvt_file.lock held, and returns
+ * with it held; such a function may still let it go meanwhile where it says so.
  */
 #ifndef KVT_FILE_CALLS_H
 #define KVT_FILE_CALLS_H
@@ -85,8 +85,8 @@ void kvt_file_segment_sealed(kvt_file *file, kvt_file_segment *segment, bool bar
 uint64_t kvt_file_generation_next(kvt_file *file); /* locked; 0: none left in this epoch */
 
 /* ---- file_evict.c ---- */
-/* A free segment, if need be by emptying the least recently used one the host lets go: its number, in state PREPARING, or
- * KVT_FILE_NONE. Locked, lets the lock go. */
+/* A free segment, if need be by emptying the least recently used one the host lets go: its number, in state PREPARING,
+ * or KVT_FILE_NONE. Locked, lets the lock go. */
 uint32_t kvt_file_segment_take(kvt_file *file);
 /* Empty one. false: the host needs them all. Locked, lets the lock go. */
 bool kvt_file_evict_one(kvt_file *file);
@@ -114,7 +114,8 @@ uint32_t kvt_file_state(kvt_file *file);                  /* locked; kvt_tier_st
 
 /* ---- file_recover.c, file_scan.c, file_checkpoint.c ---- */
 kvt_status kvt_file_recover(kvt_file *file);
-/* Find the records of an unsealed segment. entries receives count encoded footer entries, room for the most there can be. */
+/* Find the records of an unsealed segment. entries receives count encoded footer entries, room for the most there can
+ * be. */
 kvt_status kvt_file_scan(kvt_file *file, const kvt_segment_header *header, uint8_t *entries, uint32_t *out_count);
 /* Newest valid checkpoint: rows into file->checkpoint_buffer behind its block. KVT_MISS: none. */
 kvt_status kvt_file_checkpoint_load(kvt_file *file, kvt_checkpoint *out);

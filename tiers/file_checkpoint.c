@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Checkpoints: the segment table with its order of use, written beside the data and renamed into place. Nothing depends on
- * them but the order of eviction after a reopen, and the knowledge which barriers had completed.
+ * Checkpoints: the segment table with its order of use, written beside the data and renamed into place. Nothing depends
+ * on them but the order of eviction after a reopen, and the knowledge which barriers had completed.
  */
 #include "tiers/file_calls.h"
 

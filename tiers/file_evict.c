@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Making room, and giving up what is damaged. A segment goes as a whole: the host is asked about every record, then told of
- * every one, then the last readers leave. All of it on the keeper's thread, but for single damaged records.
+ * Making room, and giving up what is damaged. A segment goes as a whole: the host is asked about every record, then
+ * told of every one, then the last readers leave. All of it on the keeper's thread, but for single damaged records.
  */
 #include "tiers/file_calls.h"
 
@@ -73,7 +73,8 @@ static bool ask(kvt_file *file, uint32_t number)
     }
 }
 
-/* Tell the host of every record. false: it needs one after all; that one and those behind it stay. Locked, lets it go. */
+/* Tell the host of every record. false: it needs one after all; that one and those behind it stay. Locked, lets it go.
+ */
 static bool unpublish(kvt_file *file, uint32_t number, bool damaged)
 {
     kvt_file_segment *segment = &file->segments[number];

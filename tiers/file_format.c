@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Bytes of docs/format_store.md, field by field through little-endian loads and stores, never by overlaying a struct. The
- * offsets stand here once each, as constants checked against one another; readers check every length against a limit
- * before they compute with it.
+ * Bytes of docs/format_store.md, field by field through little-endian loads and stores, never by overlaying a struct.
+ * The offsets stand here once each, as constants checked against one another; readers check every length against a
+ * limit before they compute with it.
  */
 #include "tiers/file_format.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The blocks of docs/format_store.md: encode, decode, validate. Pure: bytes in, structs out, no I/O, no allocation. Every
- * decoder takes hostile bytes and answers KVT_OK, KVT_CORRUPT (not such a block, or broken) or, for SUPER only,
+ * The blocks of docs/format_store.md: encode, decode, validate. Pure: bytes in, structs out, no I/O, no allocation.
+ * Every decoder takes hostile bytes and answers KVT_OK, KVT_CORRUPT (not such a block, or broken) or, for SUPER only,
  * KVT_VERSION. A struct is written only on KVT_OK.
  */
 #ifndef KVT_FILE_FORMAT_H

@@ -2,8 +2,8 @@
  *
  * The file tier's insides; file_calls.h has the functions. Tests include both to choose the I/O and to step the keeper.
  *
- * One mutex (kvt_file.lock) guards everything below unless a field says otherwise. It is never held across I/O or a call of
- * the host. Slow work (preparing, sealing, evicting, checkpoints) belongs to one thread, the keeper.
+ * One mutex (kvt_file.lock) guards everything below unless a field says otherwise. It is never held across I/O or a
+ * call of the host. Slow work (preparing, sealing, evicting, checkpoints) belongs to one thread, the keeper.
  */
 #ifndef KVT_FILE_INT_H
 #define KVT_FILE_INT_H

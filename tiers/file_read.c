@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A record on its way out: one transfer of header and payload, while its segment is held. The header must say that this is
- * the record that was asked for; its digests go along, so that the caller can check the payload frame by frame.
+ * A record on its way out: one transfer of header and payload, while its segment is held. The header must say that this
+ * is the record that was asked for; its digests go along, so that the caller can check the payload frame by frame.
  */
 #include "tiers/file_calls.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a store still knows: read the segment headers, take each sealed segment's records from its footer, scan the few that
- * were not sealed, settle duplicates, and hand everything to the host in order of use. Writes the epoch and the footers of
- * scanned segments, nothing else, so it can stop anywhere and start over.
+ * What a store still knows: read the segment headers, take each sealed segment's records from its footer, scan the few
+ * that were not sealed, settle duplicates, and hand everything to the host in order of use. Writes the epoch and the
+ * footers of scanned segments, nothing else, so it can stop anywhere and start over.
  */
 #include "tiers/file_calls.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Looking for records in a segment that nobody sealed: at every block boundary there may be one, and it counts only if its
- * header names this very place and its payload passes. Holes and torn records between good ones are normal.
+ * Looking for records in a segment that nobody sealed: at every block boundary there may be one, and it counts only if
+ * its header names this very place and its payload passes. Holes and torn records between good ones are normal.
  */
 #include "tiers/file_calls.h"
 

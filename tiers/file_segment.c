@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Segments: what is known of their records in RAM, and the blocks that frame them on disk. Entries live in chunks from one
- * arena, in the order of their blocks; a chunk never moves, so a pointer to an entry is good until its segment is freed.
- * Decides nothing about when; that is for writers, the keeper and recovery.
+ * Segments: what is known of their records in RAM, and the blocks that frame them on disk. Entries live in chunks from
+ * one arena, in the order of their blocks; a chunk never moves, so a pointer to an entry is good until its segment is
+ * freed. Decides nothing about when; that is for writers, the keeper and recovery.
  */
 #include "tiers/file_calls.h"
 

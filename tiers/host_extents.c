@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Best fit in constant time. Holes are binned by their exact number of units up to BINS_MAX, and a three-level bitmap finds
- * the smallest bin that fits, so equal-sized blobs refill each other's holes without waste; the few holes beyond that are
- * kept by powers of two. Tags at the first and last unit of every run make merging of neighbours immediate. The tables are
- * sized once by the number of units; untouched parts of them cost no memory.
+ * Best fit in constant time. Holes are binned by their exact number of units up to BINS_MAX, and a three-level bitmap
+ * finds the smallest bin that fits, so equal-sized blobs refill each other's holes without waste; the few holes beyond
+ * that are kept by powers of two. Tags at the first and last unit of every run make merging of neighbours immediate.
+ * The tables are sized once by the number of units; untouched parts of them cost no memory.
  */
 #include "tiers/host_extents.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Extents of any size out of a fixed run of units. Knows numbers only: no memory is touched, so the units may be anything.
- * Not thread-safe; all memory is taken at create.
+ * Extents of any size out of a fixed run of units. Knows numbers only: no memory is touched, so the units may be
+ * anything. Not thread-safe; all memory is taken at create.
  */
 #ifndef KVT_HOST_EXTENTS_H
 #define KVT_HOST_EXTENTS_H
@@ -27,7 +27,8 @@ uint32_t kvt_extents_length(const kvt_extents *extents, uint32_t first);
 uint64_t kvt_extents_used(const kvt_extents *extents);    /* units */
 uint64_t kvt_extents_largest(const kvt_extents *extents); /* units of the largest hole */
 uint64_t kvt_extents_count(const kvt_extents *extents);   /* extents in use */
-/* Walk everything: tags, bins and sums agree, no two holes touch. Linear in the number of units; tests and checks level 2. */
+/* Walk everything: tags, bins and sums agree, no two holes touch. Linear in the number of units; tests and checks
+ * level 2. */
 bool kvt_extents_consistent(const kvt_extents *extents);
 
 #endif

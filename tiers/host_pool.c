@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The host pool: one mapping on huge pages where the host gives them, touched by several threads at create, cut into extents
- * by host_extents. Pinning for a device is the business of whoever owns the device; this file knows none.
+ * The host pool: one mapping on huge pages where the host gives them, touched by several threads at create, cut into
+ * extents by host_extents. Pinning for a device is the business of whoever owns the device; this file knows none.
  */
 #include "tiers/host_extents.h"
 #include "tiers/tiers.h"

@@ -42,20 +42,21 @@ typedef struct kvt_io_config {
     void *memory;            /* to register; may be NULL */
     uint64_t memory_bytes;
     kvt_log log;
-    void *sim;               /* io_sim: the simulated disk (kvt_sim_disk *) */
-    uint32_t lock_wait_ms;   /* for KVT_IO_FILE_LOCK; 0: 5000 */
+    void *sim;             /* io_sim: the simulated disk (kvt_sim_disk *) */
+    uint32_t lock_wait_ms; /* for KVT_IO_FILE_LOCK; 0: 5000 */
 } kvt_io_config;
 
-enum { /* kvt_io_open_file flags */
-    KVT_IO_FILE_CREATE = 1u << 0,    /* create (0600) if missing */
+/* kvt_io_open_file flags */
+enum {
+    KVT_IO_FILE_CREATE = 1u << 0, /* create (0600) if missing */
     KVT_IO_FILE_READ_ONLY = 1u << 1,
-    KVT_IO_FILE_BUFFERED = 1u << 2,  /* no direct I/O wanted (SUPER, checkpoints) */
-    KVT_IO_FILE_LOCK = 1u << 3,      /* flock this very descriptor (shared if READ_ONLY); KVT_BUSY after lock_wait_ms */
-    KVT_IO_FILE_LOCK_NOW = 1u << 4   /* with LOCK: KVT_BUSY at once */
+    KVT_IO_FILE_BUFFERED = 1u << 2, /* no direct I/O wanted (SUPER, checkpoints) */
+    KVT_IO_FILE_LOCK = 1u << 3,     /* flock this very descriptor (shared if READ_ONLY); KVT_BUSY after lock_wait_ms */
+    KVT_IO_FILE_LOCK_NOW = 1u << 4  /* with LOCK: KVT_BUSY at once */
 };
 typedef struct kvt_io_file_info {
-    uint64_t bytes;       /* size */
-    uint32_t alignment;   /* of offset, length, memory: 512, 4096; 1 when buffered */
+    uint64_t bytes;     /* size */
+    uint32_t alignment; /* of offset, length, memory: 512, 4096; 1 when buffered */
     bool direct;
 } kvt_io_file_info;
 
@@ -73,13 +74,13 @@ typedef struct kvt_io_ops {
     void (*close_file)(kvt_io *io, kvt_io_file file);
     kvt_status (*allocate)(kvt_io *io, kvt_io_file file, uint64_t bytes); /* preallocate; on failure as before */
     kvt_status (*truncate)(kvt_io *io, kvt_io_file file, uint64_t bytes);
-    kvt_status (*rename)(kvt_io *io, const char *from, const char *to);   /* atomic; then sync_directory */
-    kvt_status (*unlink)(kvt_io *io, const char *name);                   /* KVT_MISS: not there */
-    kvt_status (*exists)(kvt_io *io, const char *name);                   /* KVT_OK or KVT_MISS */
+    kvt_status (*rename)(kvt_io *io, const char *from, const char *to); /* atomic; then sync_directory */
+    kvt_status (*unlink)(kvt_io *io, const char *name);                 /* KVT_MISS: not there */
+    kvt_status (*exists)(kvt_io *io, const char *name);                 /* KVT_OK or KVT_MISS */
     kvt_status (*list)(kvt_io *io, void (*visit)(void *arg, const char *name), void *arg);
     kvt_status (*sync_directory)(kvt_io *io);
-    uint64_t (*random)(kvt_io *io);                                       /* unpredictable; the simulator: seeded */
-    const char *(*detail)(kvt_io *io);                                    /* "io_uring, direct, registered" */
+    uint64_t (*random)(kvt_io *io);    /* unpredictable; the simulator: seeded */
+    const char *(*detail)(kvt_io *io); /* "io_uring, direct, registered" */
 } kvt_io_ops;
 
 struct kvt_io {

@@ -26,9 +26,10 @@ enum {
 
 enum { WATCH_RING, WATCH_EVENT }; /* extra_fds */
 
-enum { /* io_private[KVT_IO_OP_EXTRA] */
-       EXTRA_DROP_CACHE = 1u << 0,
-       EXTRA_FORGET = 1u << 1 /* a command: let go of the registered file */
+/* io_private[KVT_IO_OP_EXTRA] */
+enum {
+    EXTRA_DROP_CACHE = 1u << 0,
+    EXTRA_FORGET = 1u << 1 /* a command: let go of the registered file */
 };
 
 typedef struct io_ring {

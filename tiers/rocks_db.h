@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RocksDB as the rocks tier uses it: an index column family, and one column family per generation of values. The only file
- * that knows the C API is rocks_db.c. Private to this room.
+ * RocksDB as the rocks tier uses it: an index column family, and one column family per generation of values. The only
+ * file that knows the C API is rocks_db.c. Private to this room.
  *
  * Threads: get, row_get and the byte counts from any thread; everything else from one thread at a time. Who holds a
  * generation's handle closes or drops it before the database is closed.

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The store directory around the database: who owns it, how large it is, setting a broken one aside. Private to this room.
+ * The store directory around the database: who owns it, how large it is, setting a broken one aside. Private to this
+ * room.
  */
 #ifndef KVT_ROCKS_DIR_H
 #define KVT_ROCKS_DIR_H
 
 #include "engine/base/base.h"
 
-/* Hold <path>/LOCK: alone, or beside other readers. *out_fd is closed by the caller, which ends the hold; -1 when read-only
- * and there is no LOCK to hold. KVT_BUSY names the owner's pid; KVT_IO. */
+/* Hold <path>/LOCK: alone, or beside other readers. *out_fd is closed by the caller, which ends the hold; -1 when
+ * read-only and there is no LOCK to hold. KVT_BUSY names the owner's pid; KVT_IO. */
 kvt_status kvt_rocks_dir_lock(const char *path, bool read_only, int *out_fd);
 bool kvt_rocks_dir_exists(const char *directory, const char *name);
 /* Make the folder (0700) if it is missing. KVT_IO, KVT_NOSPACE. */

@@ -1,48 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * See docs/format_rocks.md. Every piece is little-endian, carries a version and a CRC-32C; those of rows and values cover the
- * key too, so that a piece found under another key is not taken for its own. Stored bytes are hostile: lengths are
- * compared with constants before they are used.
+ * See docs/format_rocks.md. Every piece is little-endian, carries a version and a CRC-32C; those of rows and values
+ * cover the key too, so that a piece found under another key is not taken for its own. Stored bytes are hostile:
+ * lengths are compared with constants before they are used.
  */
 #include "tiers/rocks_format.h"
 
 #define ROOT_MAGIC  UINT64_C(0x31544f4f5254564b) /* "KVTROOT1" */
 #define VALUE_MAGIC UINT64_C(0x314b434f5254564b) /* "KVTROCK1" */
 
-enum { /* offsets */
-       ROOT_AT_MAGIC = 0,
-       ROOT_AT_VERSION = 8,
-       ROOT_AT_CRC = 12,
-       ROOT_AT_BYTES_MAX = 16,
-       ROOT_AT_GENERATIONS = 24,
-       ROOT_AT_ZERO = 28,
+/* offsets */
+enum {
+    ROOT_AT_MAGIC = 0,
+    ROOT_AT_VERSION = 8,
+    ROOT_AT_CRC = 12,
+    ROOT_AT_BYTES_MAX = 16,
+    ROOT_AT_GENERATIONS = 24,
+    ROOT_AT_ZERO = 28,
 
-       VALUE_AT_MAGIC = 0,
-       VALUE_AT_VERSION = 8,
-       VALUE_AT_CRC = 12,
-       VALUE_AT_RAW = 16,
-       VALUE_AT_STORED = 20,
-       VALUE_AT_CODEC = 24,
-       VALUE_AT_DEPTH = 28,
-       VALUE_AT_HASH = 32,
-       VALUE_AT_TOKEN_FP = 48,
-       VALUE_AT_COST = 56,
-       VALUE_AT_FLAGS = 60,
+    VALUE_AT_MAGIC = 0,
+    VALUE_AT_VERSION = 8,
+    VALUE_AT_CRC = 12,
+    VALUE_AT_RAW = 16,
+    VALUE_AT_STORED = 20,
+    VALUE_AT_CODEC = 24,
+    VALUE_AT_DEPTH = 28,
+    VALUE_AT_HASH = 32,
+    VALUE_AT_TOKEN_FP = 48,
+    VALUE_AT_COST = 56,
+    VALUE_AT_FLAGS = 60,
 
-       ROW_AT_GENERATION = 0,
-       ROW_AT_RAW = 4,
-       ROW_AT_STORED = 8,
-       ROW_AT_CODEC = 12, /* u16 */
-       ROW_AT_FLAGS = 14, /* u16 */
-       ROW_AT_HASH = 16,
-       ROW_AT_PARENT = 32,
-       ROW_AT_TOKEN_FP = 48,
-       ROW_AT_DEPTH = 56,
-       ROW_AT_COST = 60,
-       ROW_AT_SEQUENCE = 64,
-       ROW_AT_ZERO = 68,
-       ROW_AT_VERSION = 72,
-       ROW_AT_CRC = 76
+    ROW_AT_GENERATION = 0,
+    ROW_AT_RAW = 4,
+    ROW_AT_STORED = 8,
+    ROW_AT_CODEC = 12, /* u16 */
+    ROW_AT_FLAGS = 14, /* u16 */
+    ROW_AT_HASH = 16,
+    ROW_AT_PARENT = 32,
+    ROW_AT_TOKEN_FP = 48,
+    ROW_AT_DEPTH = 56,
+    ROW_AT_COST = 60,
+    ROW_AT_SEQUENCE = 64,
+    ROW_AT_ZERO = 68,
+    ROW_AT_VERSION = 72,
+    ROW_AT_CRC = 76
 };
 static_assert(VALUE_AT_FLAGS + 4 == KVT_ROCKS_HEADER_BYTES, "the header is full");
 static_assert(ROW_AT_CRC + 4 == KVT_ROCKS_ROW_BYTES, "the row is full");

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The RocksDB tier as seen by the registry. RocksDB is C++ and may abort the process, so it lives in a module of its own,
- * loaded when a rocks tier is opened for the first time and never unloaded; the library itself needs no C++ runtime.
- * The module is looked for beside the library (or the program it is linked into), then where it was installed, then by the
- * system's search order. No environment variable is read here.
+ * The RocksDB tier as seen by the registry. RocksDB is C++ and may abort the process, so it lives in a module of its
+ * own, loaded when a rocks tier is opened for the first time and never unloaded; the library itself needs no C++
+ * runtime. The module is looked for beside the library (or the program it is linked into), then where it was installed,
+ * then by the system's search order. No environment variable is read here.
  */
 #include "tiers/rocks_module.h"
 #include "tiers/tiers.h"
@@ -103,7 +103,8 @@ uint64_t kvt_rocks_live_bytes(void)
     return bytes;
 }
 
-/* An open tier carries the module's own table, so the registry goes there directly; these serve a caller that asked by id. */
+/* An open tier carries the module's own table, so the registry goes there directly; these serve a caller that asked by
+ * id. */
 static void rocks_close(kvt_tier *tier) { tier->ops->close(tier); }
 static void rocks_submit(kvt_tier *tier, kvt_tier_op *list) { tier->ops->submit(tier, list); }
 static void rocks_drop(kvt_tier *tier, const kvt_place *places, size_t count) { tier->ops->drop(tier, places, count); }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the RocksDB module shows to the library that loads it. The module carries its own copy of the leaf room, so its error
- * texts and its heap count are asked for through here. Private to this room.
+ * What the RocksDB module shows to the library that loads it. The module carries its own copy of the leaf room, so its
+ * error texts and its heap count are asked for through here. Private to this room.
  */
 #ifndef KVT_ROCKS_MODULE_H
 #define KVT_ROCKS_MODULE_H

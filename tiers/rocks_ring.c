@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tables of records by generation and sequence. Entries come in chunks, so that their addresses stay while others are added,
- * and a stored sequence, which is not trusted, can reserve no more than one chunk.
+ * Tables of records by generation and sequence. Entries come in chunks, so that their addresses stay while others are
+ * added, and a stored sequence, which is not trusted, can reserve no more than one chunk.
  */
 #include "tiers/rocks_ring.h"
 

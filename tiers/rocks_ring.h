@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the rocks tier remembers in memory: its generations, oldest first, and the records of each in order of writing. A place
- * names a generation and a sequence in it. Not thread-safe by itself; all calls are made under the tier's lock. Private to
- * this room.
+ * What the rocks tier remembers in memory: its generations, oldest first, and the records of each in order of writing.
+ * A place names a generation and a sequence in it. Not thread-safe by itself; all calls are made under the tier's lock.
+ * Private to this room.
  */
 #ifndef KVT_ROCKS_RING_H
 #define KVT_ROCKS_RING_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the two threads of the rocks tier do: read a value; write one, after making room by dropping the oldest generation
- * that may go. A generation is filled to its share of the disk, flushed, and never written again, so the disk holds at most
- * the ring, one generation that is going, and RocksDB's own bookkeeping.
+ * What the two threads of the rocks tier do: read a value; write one, after making room by dropping the oldest
+ * generation that may go. A generation is filled to its share of the disk, flushed, and never written again, so the
+ * disk holds at most the ring, one generation that is going, and RocksDB's own bookkeeping.
  */
 #include "tiers/rocks_dir.h"
 #include "tiers/rocks_tier.h"
@@ -151,8 +151,8 @@ void rocks_read(rocks_tier *t, kvt_tier_op *op)
 
 /* ---- dropping ---- */
 
-/* Delete the row of a record unless it tells of another one by now. The value stays until its generation goes: a deletion
- * that reached the disk before the row's would leave a row without its value after a crash. */
+/* Delete the row of a record unless it tells of another one by now. The value stays until its generation goes: a
+ * deletion that reached the disk before the row's would leave a row without its value after a crash. */
 static void delete_row(rocks_tier *t, const kvt_rocks_row *gone)
 {
     uint8_t key[KVT_ROCKS_KEY_BYTES];
@@ -182,7 +182,8 @@ void rocks_delete_dropped(rocks_tier *t)
 
 /* ---- eviction ---- */
 
-/* Copy of a live entry; false: there is none. The writer needs no lock to keep entries in place, only to read their state. */
+/* Copy of a live entry; false: there is none. The writer needs no lock to keep entries in place, only to read their
+ * state. */
 static bool live_at(rocks_tier *t, const rocks_generation *generation, uint32_t sequence, kvt_record *out)
 {
     pthread_mutex_lock(&t->lock);
@@ -239,7 +240,8 @@ static kvt_status drop_generation(rocks_tier *t, rocks_generation *generation)
     return status;
 }
 
-/* Drop the oldest generation that may go; the newest stays, so that its number is not used twice. KVT_REJECTED: none may. */
+/* Drop the oldest generation that may go; the newest stays, so that its number is not used twice. KVT_REJECTED: none
+ * may. */
 static kvt_status evict(rocks_tier *t)
 {
     for (uint32_t i = 0; i + 1 < t->ring.count; i++) {

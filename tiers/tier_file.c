@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The file tier: records appended to segments of one preallocated file, recycled whole, found again after a crash
- * (docs/format_store.md). Here its life - open, close, memory sized once - and operations on their way in and out; how they
- * are done stands in file_write.c and file_read.c. Knows no index: a place is an offset with a generation.
+ * (docs/format_store.md). Here its life - open, close, memory sized once - and operations on their way in and out; how
+ * they are done stands in file_write.c and file_read.c. Knows no index: a place is an offset with a generation.
  */
 #include "tiers/file_calls.h"
 #include "tiers/tiers_int.h"
@@ -91,7 +91,8 @@ void kvt_file_finish_slot(kvt_file_slot *slot, kvt_status status)
     op->done(op); /* op may be gone now */
     pthread_mutex_lock(&file->lock);
     if (write) {
-        /* Only now may the segment be sealed, and later evicted: the host has heard of the record before it loses it. */
+        /* Only now may the segment be sealed, and later evicted: the host has heard of the record before it loses it.
+         */
         kvt_file_segment *segment = &file->segments[slot->segment];
         file->writes_active--;
         if (--segment->writers == 0 && segment->state != KVT_SEGMENT_OPEN)

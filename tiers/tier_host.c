@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Records in RAM: the obvious tier, and the one the others are compared with. A record lies in one extent of a pool of this
- * tier's own: a block with what is known of it, then the payload. Whoever submits works the queue off, one thread at a time;
- * a submission from inside `done` only joins the queue, so depth of the stack does not grow. A full pool is KVT_NOSPACE:
- * this tier evicts nothing by itself and remembers nothing across a close.
+ * Records in RAM: the obvious tier, and the one the others are compared with. A record lies in one extent of a pool of
+ * this tier's own: a block with what is known of it, then the payload. Whoever submits works the queue off, one thread
+ * at a time; a submission from inside `done` only joins the queue, so depth of the stack does not grow. A full pool is
+ * KVT_NOSPACE: this tier evicts nothing by itself and remembers nothing across a close.
  */
 #include "tiers/tiers.h"
 #include "tiers/tiers_int.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Records in RocksDB, for hosts without a disk of their own or with a file system that the file tier cannot use. Two
- * threads of this tier call RocksDB, one to read and one to write, so a slow flush holds no reader up. It evicts by dropping
- * whole column families and keeps its index in memory, rebuilt at open from the index column family. Built as a module:
- * see rocks_loader.c. What is not flushed dies with the process: acknowledgements are not durable here.
+ * threads of this tier call RocksDB, one to read and one to write, so a slow flush holds no reader up. It evicts by
+ * dropping whole column families and keeps its index in memory, rebuilt at open from the index column family. Built as
+ * a module: see rocks_loader.c. What is not flushed dies with the process: acknowledgements are not durable here.
  */
 #include "tiers/rocks_dir.h"
 #include "tiers/rocks_module.h"
@@ -117,8 +117,8 @@ static bool queue_is_empty(rocks_tier *t, int which)
     return empty;
 }
 
-/* Work off what is queued, then end. The last operations of one thread may submit some to the other, which has ended by then:
- * these are done here. */
+/* Work off what is queued, then end. The last operations of one thread may submit some to the other, which has ended by
+ * then: these are done here. */
 static void stop_threads(rocks_tier *t)
 {
     pthread_mutex_lock(&t->lock);

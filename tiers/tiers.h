@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Where records rest. A tier stores batches of opaque records and knows no GPU, no model and no codec. The engine owns the
- * index, so a tier answers by location, not by key; what a tier remembers across restarts it hands over when it is opened.
+ * Where records rest. A tier stores batches of opaque records and knows no GPU, no model and no codec. The engine owns
+ * the index, so a tier answers by location, not by key; what a tier remembers across restarts it hands over when it is
+ * opened.
  *
- * A record in memory is an image: one block of KVT_HEADER_BYTES that belongs to the tier (it may write there), followed by
- * the payload, zero-padded to a multiple of KVT_BLOCK_BYTES. Images start on KVT_BLOCK_BYTES inside the pool, so that
- * one transfer moves header and payload.
+ * A record in memory is an image: one block of KVT_HEADER_BYTES that belongs to the tier (it may write there), followed
+ * by the payload, zero-padded to a multiple of KVT_BLOCK_BYTES. Images start on KVT_BLOCK_BYTES inside the pool, so
+ * that one transfer moves header and payload.
  */
 #ifndef KVT_TIERS_H
 #define KVT_TIERS_H
@@ -27,17 +28,18 @@ static inline uint64_t kvt_image_bytes(uint64_t payload_bytes)
 
 /* ---- records ---- */
 
-enum { /* kvt_record.flags, stored */
-    KVT_RECORD_TOKENS = 1u << 0,     /* the payload starts with a token section; token_fp is valid */
-    KVT_RECORD_GROUPS_SHIFT = 8      /* bits 8..15: mask of groups in the blob; 0: opaque blob put by key */
+/* kvt_record.flags, stored */
+enum {
+    KVT_RECORD_TOKENS = 1u << 0, /* the payload starts with a token section; token_fp is valid */
+    KVT_RECORD_GROUPS_SHIFT = 8  /* bits 8..15: mask of groups in the blob; 0: opaque blob put by key */
 };
 
 /* What is known of a record without its payload. Stored with it, returned at open. */
 typedef struct kvt_record {
     kvt_key space;
     kvt_key key;
-    kvt_key parent;        /* all zero: none */
-    kvt_hash128 hash;      /* kvt_payload_hash of the stored payload */
+    kvt_key parent;   /* all zero: none */
+    kvt_hash128 hash; /* kvt_payload_hash of the stored payload */
     uint64_t token_fp;
     uint64_t raw_bytes;    /* of the decoded blob */
     uint64_t stored_bytes; /* of the payload: token section and encoded blob; 1..KVT_PAYLOAD_BYTES_MAX */
@@ -58,8 +60,9 @@ typedef struct kvt_place {
 typedef enum kvt_tier_verb { KVT_TIER_READ = 0, KVT_TIER_WRITE = 1 } kvt_tier_verb;
 
 /*
- * One read or write. Owned by the caller, must stay (with the image) until `done` was called; `done` is called exactly once,
- * on a thread of the tier or inside the submitting call, with no lock of the tier held; it must be short and may submit.
+ * One read or write. Owned by the caller, must stay (with the image) until `done` was called; `done` is called exactly
+ * once, on a thread of the tier or inside the submitting call, with no lock of the tier held; it must be short and may
+ * submit.
  *
  * write  record and image (payload filled, padding zero) are read; image[0, KVT_HEADER_BYTES) is scratch of the tier.
  *        KVT_OK: place is set, every byte is acknowledged (durable_ack says what that means); on_stored was told.
@@ -72,17 +75,17 @@ typedef enum kvt_tier_verb { KVT_TIER_READ = 0, KVT_TIER_WRITE = 1 } kvt_tier_ve
 typedef struct kvt_tier_op kvt_tier_op;
 struct kvt_tier_op {
     kvt_tier_verb verb;
-    kvt_status status;   /* out */
+    kvt_status status;    /* out */
     int32_t system_error; /* out: errno of a failure, else 0 */
-    uint32_t priority;   /* 1: before ordinary operations */
+    uint32_t priority;    /* 1: before ordinary operations */
     kvt_record record;
     uint64_t digests[KVT_RECORD_FRAMES_MAX]; /* write in, read out */
     uint32_t digest_count;
-    uint8_t *image;      /* kvt_image_bytes(record.stored_bytes), KVT_BLOCK_BYTES-aligned */
-    kvt_place place;     /* write out, read in */
+    uint8_t *image;  /* kvt_image_bytes(record.stored_bytes), KVT_BLOCK_BYTES-aligned */
+    kvt_place place; /* write out, read in */
     void (*done)(kvt_tier_op *op);
-    void *arg;           /* of the submitter */
-    kvt_tier_op *next;   /* of whoever holds the op: submitter before, tier in between */
+    void *arg;         /* of the submitter */
+    kvt_tier_op *next; /* of whoever holds the op: submitter before, tier in between */
     uint64_t tier_private[4];
 };
 
@@ -94,9 +97,9 @@ typedef struct kvt_tier_host {
     bool (*on_recovered)(void *arg, const kvt_record *record, const kvt_place *place);
     /* Every byte of a record is acknowledged; called before `done`. */
     void (*on_stored)(void *arg, const kvt_record *record, const kvt_place *place);
-    /* The record is about to go (evicted, or lost to damage); called before its space is reused. The host unpublishes it.
-     * false: it is pinned or otherwise needed, choose another victim (not honoured for damage). Of the record, space, key
-     * and stored_bytes are set; a tier need not remember more. */
+    /* The record is about to go (evicted, or lost to damage); called before its space is reused. The host unpublishes
+     * it. false: it is pinned or otherwise needed, choose another victim (not honoured for damage). Of the record,
+     * space, key and stored_bytes are set; a tier need not remember more. */
     bool (*on_evict)(void *arg, const kvt_record *record, const kvt_place *place, bool damaged);
     /* May the record go? Asked for every record of a victim before any on_evict. */
     bool (*may_evict)(void *arg, const kvt_key *space, const kvt_key *key);
@@ -105,19 +108,20 @@ typedef struct kvt_tier_host {
 } kvt_tier_host;
 
 typedef struct kvt_tier_options {
-    const char *path;         /* store directory, exists */
-    uint64_t bytes_max;       /* on disk, everything included */
-    uint64_t segment_bytes;   /* file: of a new store; 0: by size */
-    uint64_t blob_bytes_max;  /* largest payload that must fit; 0: KVT_PAYLOAD_BYTES_MAX */
-    uint32_t io;              /* kvt_io_kind */
+    const char *path;        /* store directory, exists */
+    uint64_t bytes_max;      /* on disk, everything included */
+    uint64_t segment_bytes;  /* file: of a new store; 0: by size */
+    uint64_t blob_bytes_max; /* largest payload that must fit; 0: KVT_PAYLOAD_BYTES_MAX */
+    uint32_t io;             /* kvt_io_kind */
     bool read_only;
     bool no_create;
     bool reset_corrupt;
-    void *pool;               /* memory images lie in, to register for direct I/O; may be NULL */
+    void *pool; /* memory images lie in, to register for direct I/O; may be NULL */
     uint64_t pool_bytes;
 } kvt_tier_options;
 
-enum { /* kvt_tier_ops.caps */
+/* kvt_tier_ops.caps */
+enum {
     KVT_TIER_EVICTS_ITSELF = 1u << 0, /* a write makes its own room and tells on_evict */
     KVT_TIER_DURABLE_ACK = 1u << 1,   /* an acknowledged write survives the death of the process */
     KVT_TIER_RANGE_READ = 1u << 2,    /* reserved: reads of a part of the payload */
@@ -126,19 +130,19 @@ enum { /* kvt_tier_ops.caps */
 
 typedef struct kvt_tier kvt_tier; /* an open tier; each implementation embeds it first */
 
-/* One implementation; a static const instance per file, listed in tiers_registry.c. Calls go through the wrappers below,
- * which check arguments once for all tiers. All methods mandatory unless marked. */
+/* One implementation; a static const instance per file, listed in tiers_registry.c. Calls go through the wrappers
+ * below, which check arguments once for all tiers. All methods mandatory unless marked. */
 typedef struct kvt_tier_ops {
     uint32_t version; /* 1 */
     kvt_tier_id id;
     const char *name;
     uint32_t caps;
     kvt_status (*open)(const kvt_tier_options *options, const kvt_tier_host *host, kvt_tier **out);
-    void (*close)(kvt_tier *tier);                        /* completes everything under way first */
-    void (*submit)(kvt_tier *tier, kvt_tier_op *list);    /* list linked by next; each op's done is called once */
+    void (*close)(kvt_tier *tier);                     /* completes everything under way first */
+    void (*submit)(kvt_tier *tier, kvt_tier_op *list); /* list linked by next; each op's done is called once */
     void (*drop)(kvt_tier *tier, const kvt_place *places, size_t count);  /* forget; space may return later */
     void (*touch)(kvt_tier *tier, const kvt_place *places, size_t count); /* used now, in this order; optional */
-    kvt_status (*flush)(kvt_tier *tier);                  /* block until all before is as durable as it gets; optional */
+    kvt_status (*flush)(kvt_tier *tier); /* block until all before is as durable as it gets; optional */
     void (*stats)(kvt_tier *tier, kvt_tier_stats *out);
 } kvt_tier_ops;
 
@@ -173,7 +177,8 @@ kvt_status kvt_pool_create(uint64_t bytes_max, uint32_t thread_count, const kvt_
 void kvt_pool_destroy(kvt_pool *pool); /* every extent must be free */
 void *kvt_pool_base(const kvt_pool *pool, uint64_t *out_bytes);
 kvt_page_kind kvt_pool_page_kind(const kvt_pool *pool);
-/* An extent of bytes (rounded up to KVT_BLOCK_BYTES), block-aligned; NULL: no hole that large. Any thread; never blocks. */
+/* An extent of bytes (rounded up to KVT_BLOCK_BYTES), block-aligned; NULL: no hole that large. Any thread; never
+ * blocks. */
 uint8_t *kvt_pool_take(kvt_pool *pool, uint64_t bytes);
 /* Give back the end of an extent that turned out smaller. */
 void kvt_pool_shrink(kvt_pool *pool, uint8_t *extent, uint64_t bytes);

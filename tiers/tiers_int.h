@@ -8,8 +8,8 @@
 #include "tiers/tiers.h"
 
 extern const kvt_tier_ops kvt_tier_host_ops;
-extern const kvt_tier_ops kvt_tier_file_ops __attribute__((weak)); /* absent from builds without tier_file.c */
-extern const kvt_tier_ops kvt_tier_rocks_ops;                      /* loads its module when it is opened */
+extern const kvt_tier_ops kvt_tier_file_ops;
+extern const kvt_tier_ops kvt_tier_rocks_ops; /* loads its module when it is opened */
 
 /* Heap bytes the RocksDB module holds (it counts its own); 0 while it is not loaded. For tests. */
 uint64_t kvt_rocks_live_bytes(void);

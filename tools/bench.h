@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the benches share. Each measures beside a yardstick in the same loop, round by round, and reports ratios of medians
- * with their spread; a fallback that would flatter or hide (small pages, buffered I/O) fails the run.
+ * What the benches share. Each measures beside a yardstick in the same loop, round by round, and reports ratios of
+ * medians with their spread; a fallback that would flatter or hide (small pages, buffered I/O) fails the run.
  */
 #ifndef KVT_BENCH_H
 #define KVT_BENCH_H

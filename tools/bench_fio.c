@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * kvtier bench io: kvt_put and kvt_get through the public calls and the pinned pool, beside fio on a file in the same
- * directory, with the same size of transfer and as many under way. Puts go in order into a store that is full, so segments
- * are recycled, as fio overwrites its file; gets are random, of records that were dropped from RAM before. What is read
- * back is compared, outside the measured time in full, inside it by a sample.
+ * directory, with the same size of transfer and as many under way. Puts go in order into a store that is full, so
+ * segments are recycled, as fio overwrites its file; gets are random, of records that were dropped from RAM before.
+ * What is read back is compared, outside the measured time in full, inside it by a sample.
  */
 #include "tools/bench.h"
 #include "tools/fio.h"
@@ -256,7 +256,8 @@ static int check_fallback(const rig *r)
     return CLI_OK;
 }
 
-/* All sizes; each has its own store below `root`, removed behind it. The last rig's state is left in *r for the head. */
+/* All sizes; each has its own store below `root`, removed behind it. The last rig's state is left in *r for the head.
+ */
 static int run_size(rig *r, kvt_fio_job *job, const char *root)
 {
     char path[KVT_SCRATCH_PATH + 32];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kvtier bench match: kvt_match of a prompt of 131,072 tokens that is all held, beside what no lookup can do without: 512
- * chained hashes of 1 KiB of tokens and 512 reads of random lines of a table as large as the index. Warm: the same again
- * and again. Cold: the caches are swept before each measurement, as in a process that does other things in between.
+ * kvtier bench match: kvt_match of a prompt of 131,072 tokens that is all held, beside what no lookup can do without:
+ * 512 chained hashes of 1 KiB of tokens and 512 reads of random lines of a table as large as the index. Warm: the same
+ * again and again. Cold: the caches are swept before each measurement, as in a process that does other things in
+ * between.
  */
 #include "hash/hash.h"
 #include "tools/bench.h"

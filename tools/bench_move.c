@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kvtier bench move: gather and scatter of the CPU backend beside memcpy of the same bytes between the same memories. One
- * call moves one chunk, as the engine does; the set is larger than the caches and goes round before a byte is seen again.
+ * kvtier bench move: gather and scatter of the CPU backend beside memcpy of the same bytes between the same memories.
+ * One call moves one chunk, as the engine does; the set is larger than the caches and goes round before a byte is seen
+ * again.
  */
 #include "kernels/kernels.h"
 #include "tools/bench.h"
@@ -114,8 +115,8 @@ static double rate(const rig *r, uint64_t start)
     return (double)(r->blob_bytes * r->chunks) / ((double)(kvt_now_ns() - start) / 1e9);
 }
 
-/* Each direction: memcpy, which leaves its target in the wrong order, then the move, which puts it right. Round 0 warms up
- * and is not counted. */
+/* Each direction: memcpy, which leaves its target in the wrong order, then the move, which puts it right. Round 0 warms
+ * up and is not counted. */
 static kvt_status run_rounds(rig *r, uint64_t rounds)
 {
     for (uint64_t round = 0; round <= rounds; round++) {

@@ -9,11 +9,25 @@
 #include <stddef.h>
 
 const cli_command *const cli_commands[] = {
-    &cli_command_status, &cli_command_ns,         &cli_command_ls,      &cli_command_show,
-    &cli_command_match,  &cli_command_get,        &cli_command_put,     &cli_command_rm,
-    &cli_command_warm,   &cli_command_verify,     &cli_command_doctor,  &cli_command_simulate,
-    &cli_command_demo,   &cli_command_replay,     &cli_command_bench,
-    &cli_command_help,   &cli_command_completion, &cli_command_version, NULL,
+    &cli_command_status,
+    &cli_command_ns,
+    &cli_command_ls,
+    &cli_command_show,
+    &cli_command_match,
+    &cli_command_get,
+    &cli_command_put,
+    &cli_command_rm,
+    &cli_command_warm,
+    &cli_command_verify,
+    &cli_command_doctor,
+    &cli_command_simulate,
+    &cli_command_demo,
+    &cli_command_replay,
+    &cli_command_bench,
+    &cli_command_help,
+    &cli_command_completion,
+    &cli_command_version,
+    NULL,
 };
 
 const cli_option cli_global_options[] = {

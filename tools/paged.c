@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every layout is a number of slabs: page i of a slab is the `page_stride` bytes at slab + i * page_stride, gap included. So
- * poison is laid and checked slab by slab, whatever the order of dimensions inside; the pattern goes by the same strides
- * that the engine gets.
+ * Every layout is a number of slabs: page i of a slab is the `page_stride` bytes at slab + i * page_stride, gap
+ * included. So poison is laid and checked slab by slab, whatever the order of dimensions inside; the pattern goes by
+ * the same strides that the engine gets.
  */
 #include "tools/paged.h"
 #include "tools/pattern.h"

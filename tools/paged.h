@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A paged KV memory as inference engines keep it, whose bytes are checked: every page holds poison unless it is in use, what
- * is saved is filled from the pattern, what is loaded is compared with it. Pages lie in host memory; all access goes through
- * the calls below, by page id, so that pages in device memory need another implementation of this file only.
+ * A paged KV memory as inference engines keep it, whose bytes are checked: every page holds poison unless it is in use,
+ * what is saved is filled from the pattern, what is loaded is compared with it. Pages lie in host memory; all access
+ * goes through the calls below, by page id, so that pages in device memory need another implementation of this file
+ * only.
  */
 #ifndef KVT_PAGED_H
 #define KVT_PAGED_H
@@ -63,7 +64,8 @@ void kvt_paged_fill(kvt_paged *paged, const uint32_t *ids, uint64_t seed, uint32
 /* Tokens [0, loaded) must hold the pattern, the other tokens and the gaps poison. Adds to *wrong. */
 void kvt_paged_check(const kvt_paged *paged, const uint32_t *ids, uint64_t seed, uint32_t loaded, kvt_wrong *wrong);
 
-/* The same of a contiguous blob of `tokens` tokens, [layer][plane][token][head]: bytes as kvt_put takes and kvt_get gives them. */
+/* The same of a contiguous blob of `tokens` tokens, [layer][plane][token][head]: bytes as kvt_put takes and kvt_get
+ * gives them. */
 void kvt_blob_fill(const kvt_geometry *geometry, uint32_t chunk_tokens, uint64_t seed, uint32_t tokens, void *blob);
 void kvt_blob_check(const kvt_geometry *geometry, uint32_t chunk_tokens, uint64_t seed, uint32_t tokens,
                     const void *blob, kvt_wrong *wrong);

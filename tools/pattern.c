@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The pattern is a sequence of words: word i = fold(seed + i * STEP), fold(x) = x ^ (x >> 32). Both steps are bijections of
- * 64 bits, so a word that lies at a wrong place, or under a wrong seed, always differs; and both are additions, shifts and
- * xors, which every vector unit has. Words are laid down in the machine's own byte order: pages never leave the machine.
+ * The pattern is a sequence of words: word i = fold(seed + i * STEP), fold(x) = x ^ (x >> 32). Both steps are
+ * bijections of 64 bits, so a word that lies at a wrong place, or under a wrong seed, always differs; and both are
+ * additions, shifts and xors, which every vector unit has. Words are laid down in the machine's own byte order: pages
+ * never leave the machine.
  */
 #include "tools/pattern.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a restart must not have lost. The list of what must be there comes from the journal as it was before the store was
- * opened again, so that recovery cannot excuse a loss by announcing it. Records are read back by key, in batches.
+ * What a restart must not have lost. The list of what must be there comes from the journal as it was before the store
+ * was opened again, so that recovery cannot excuse a loss by announcing it. Records are read back by key, in batches.
  */
 #include "tools/pattern.h"
 #include "tools/replay_worker.h"

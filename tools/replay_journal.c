@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The journal lies in one shared anonymous mapping, so what a worker stored there is there after its SIGKILL. Orders that
- * matter: a key is complete before its table entry is published, a state before the switch to it. Everything else is a
- * counter. The mapping is made before the fork, so pointers into it are good in every worker.
+ * The journal lies in one shared anonymous mapping, so what a worker stored there is there after its SIGKILL. Orders
+ * that matter: a key is complete before its table entry is published, a state before the switch to it. Everything else
+ * is a counter. The mapping is made before the fork, so pointers into it are good in every worker.
  */
 #include "tools/replay.h"
 

@@ -124,10 +124,11 @@ uint64_t kvt_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* --------------------------------------------------------------------- cpu */
 
-enum { /* bits of kvt_cpu_features() */
-       KVT_CPU_SSE42 = 1u << 0,
-       KVT_CPU_AVX2 = 1u << 1,  /* and BMI2 */
-       KVT_CPU_AVX512 = 1u << 2 /* F, BW, VL, DQ, and BMI2 */
+/* bits of kvt_cpu_features() */
+enum {
+    KVT_CPU_SSE42 = 1u << 0,
+    KVT_CPU_AVX2 = 1u << 1,  /* and BMI2 */
+    KVT_CPU_AVX512 = 1u << 2 /* F, BW, VL, DQ, and BMI2 */
 };
 /* What this CPU and OS offer, less what kvt_cpu_mask() hides (tests: run every variant on one machine). */
 uint32_t kvt_cpu_features(void);

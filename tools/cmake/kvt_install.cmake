@@ -19,6 +19,11 @@ foreach(pair "URING;-luring" "ZSTD;-lzstd" "CRYPTO;-lcrypto")
         string(APPEND KVT_STATIC_LIBS " ${flag}")
     endif()
 endforeach()
+if(KVT_HAVE_CUDA)
+    string(APPEND KVT_STATIC_LIBS " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -lrt")
+endif()
+# The prefix is found from where the file lies, so that an installed tree can be moved.
+file(RELATIVE_PATH KVT_PC_UP /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(engine/kvtier.pc.in ${CMAKE_CURRENT_BINARY_DIR}/kvtier.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kvtier.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
