@@ -94,6 +94,8 @@ static void touch_chain(kvt_engine *engine, kvt_ticket_state *request)
         if (entry->live && atomic_load(&entry->lower) == KVT_LOWER_PRESENT)
             places[place_count++] = entry->place;
         kvt_index_unlock_entry(engine->index, entry);
+        if (request->outcomes[i].from_lower) /* brought to RAM by this very request: no sign that it is wanted there */
+            request->ids[i] = KVT_ENTRY_NONE;
         if (place_count == 64) {
             kvt_tier_touch(engine->lower, places, place_count);
             place_count = 0;

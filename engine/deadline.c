@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The thread that keeps time: it ends requests whose deadline passed, and leases whose time is up.
+ * The thread that keeps time: it ends requests whose deadline passed, leases whose time is up, and writes down what is
+ * left of the write budget.
  */
 #include "engine/requests_int.h"
 
@@ -33,6 +34,7 @@ void *kvt_requests_keep_time(void *arg)
         pthread_cond_clockwait(&requests->clock, &requests->lock, CLOCK_MONOTONIC, &until);
         pthread_mutex_unlock(&requests->lock);
         kvt_leases_expire(requests->engine, kvt_now_ns());
+        kvt_budget_keep(requests->engine);
         pthread_mutex_lock(&requests->lock);
     }
     pthread_mutex_unlock(&requests->lock);

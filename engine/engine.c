@@ -4,10 +4,8 @@
  */
 #include "engine/request.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 enum { INDEX_ENTRIES_MIN = 4096, INDEX_ENTRIES_DEFAULT_MAX = 4 << 20, BYTES_PER_ENTRY = 32 << 10, TOUCH_THREADS = 8 };
 
@@ -68,26 +66,11 @@ static uint64_t index_entries(const kvt_options *options)
 {
     if (options->index_entries_max != 0)
         return options->index_entries_max;
-    uint64_t disk = options->lower == KVT_LOWER_NONE ? 0 : options->disk_bytes_max;
+    uint64_t disk = options->lower == KVT_LOWER_NONE
+                        ? 0
+                        : kvt_max_u64(options->disk_bytes_max, kvt_store_dir_bytes(options->store_path));
     uint64_t entries = (options->host_bytes_max + disk) / BYTES_PER_ENTRY;
     return kvt_min_u64(kvt_max_u64(entries, INDEX_ENTRIES_MIN), INDEX_ENTRIES_DEFAULT_MAX);
-}
-
-static kvt_status make_store_directory(const kvt_options *options)
-{
-    struct stat info;
-    if (stat(options->store_path, &info) == 0) {
-        if (S_ISDIR(info.st_mode))
-            return KVT_OK;
-        return kvt_fail(KVT_INVALID, "%s is not a directory; name a directory for the store", options->store_path);
-    }
-    if (errno != ENOENT)
-        return kvt_fail(KVT_IO, "%s: %s", options->store_path, strerror(errno));
-    if ((options->flags & (KVT_OPEN_NO_CREATE | KVT_OPEN_READ_ONLY)) != 0)
-        return kvt_fail(KVT_MISS, "there is no store at %s", options->store_path);
-    if (mkdir(options->store_path, 0700) != 0)
-        return kvt_fail(KVT_IO, "%s cannot be made: %s", options->store_path, strerror(errno));
-    return KVT_OK;
 }
 
 static kvt_status open_memory(kvt_engine *engine)
@@ -103,32 +86,48 @@ static kvt_status open_memory(kvt_engine *engine)
     void *pool = kvt_pool_base(engine->pool, &pool_bytes);
     KVT_TRY(kvt_backend_host_register(engine->backend, pool, pool_bytes));
     KVT_TRY(kvt_ram_create(engine, &engine->ram));
-    KVT_TRY(kvt_workers_create(engine->options.worker_count, &engine->workers));
-    return kvt_requests_create(engine, &engine->requests);
+    return kvt_workers_create(engine->options.worker_count, &engine->workers);
+}
+
+/* The budget is that of the store as it was made, whatever size this caller asked for. */
+static kvt_status open_lower(kvt_engine *engine)
+{
+    kvt_options *options = &engine->options;
+    bool fresh = false;
+    if (options->lower != KVT_LOWER_NONE) {
+        kvt_status opened = kvt_lower_open(engine, &fresh);
+        if (opened != KVT_OK)
+            return opened;
+        kvt_tier_stats stats = {0};
+        kvt_tier_get_stats(engine->lower, &stats);
+        options->disk_bytes_max = stats.capacity_bytes;
+    }
+    if (options->write_bytes_per_day == 0)
+        options->write_bytes_per_day = options->disk_bytes_max;
+    bool free_writes = (options->flags & KVT_OPEN_NO_BUDGET) != 0 || options->lower == KVT_LOWER_NONE;
+    KVT_TRY(kvt_admission_create(free_writes ? UINT64_MAX : options->write_bytes_per_day, options->disk_bytes_max,
+                                 engine->index_entries, &engine->admission));
+    kvt_budget_load(engine, fresh);
+    return KVT_OK;
 }
 
 static kvt_status open_parts(kvt_engine *engine)
 {
-    const kvt_options *options = &engine->options;
-    bool free_writes = (options->flags & KVT_OPEN_NO_BUDGET) != 0 || options->lower == KVT_LOWER_NONE;
-    if (options->store_path != NULL) {
-        kvt_status made = make_store_directory(options);
-        if (made != KVT_OK)
-            return made;
-    }
+    kvt_status status = kvt_store_dir_make(&engine->options);
+    if (status != KVT_OK)
+        return status;
+    engine->index_entries = index_entries(&engine->options);
     KVT_TRY(open_memory(engine));
     KVT_TRY(kvt_leases_create(&engine->leases));
-    KVT_TRY(kvt_admission_create(free_writes ? UINT64_MAX : options->write_bytes_per_day, options->disk_bytes_max,
-                                 engine->index_entries, &engine->admission));
-    if (options->lower == KVT_LOWER_NONE)
-        return KVT_OK;
-    return kvt_lower_open(engine);
+    status = open_lower(engine);
+    return status != KVT_OK ? status : kvt_requests_create(engine, &engine->requests); /* its thread sees all parts */
 }
 
 static void free_engine(kvt_engine *engine)
 {
     kvt_requests_destroy(engine->requests);
     kvt_workers_destroy(engine->workers);
+    kvt_budget_save(engine);
     kvt_lower_close(engine);
     kvt_leases_destroy(engine->leases);
     kvt_ram_give_all(engine);
@@ -160,7 +159,6 @@ kvt_status kvt_open(const kvt_options *given, kvt_engine **out)
     engine->log = (kvt_log){options.log, options.log_arg};
     engine->store_path = kvt_strdup(options.store_path);
     engine->options.store_path = engine->store_path;
-    engine->index_entries = index_entries(&options);
     kvt_status status = options.store_path != NULL && engine->store_path == NULL ? KVT_NOMEM : open_parts(engine);
     if (status != KVT_OK) {
         kvt_log_write(&engine->log, KVT_LOG_ERROR, "open: %s: %s", kvt_status_name(status), kvt_last_error());

@@ -66,6 +66,7 @@ struct kvt_engine {
     kvt_tier_id lower_id;
     uint32_t lower_caps;
     kvt_admission *admission;
+    int64_t budget_kept; /* what stands in the budget's file; housekeeping, and open and close around it */
     kvt_ram *ram;
     kvt_workers *workers;
     kvt_requests *requests;
@@ -119,7 +120,7 @@ uint32_t kvt_ram_hits(kvt_engine *engine, uint32_t id); /* touches of a copy sin
 void kvt_ram_give_all(kvt_engine *engine);              /* at close: every copy goes */
 
 /* ---- lower.c: the lower tier's view of the engine, and record images ---- */
-kvt_status kvt_lower_open(kvt_engine *engine);
+kvt_status kvt_lower_open(kvt_engine *engine, bool *out_fresh); /* fresh: the store was made just now */
 void kvt_lower_close(kvt_engine *engine);
 /* Digest the payload of an image and set record->hash. */
 void kvt_image_digest(kvt_engine *engine, kvt_tier_op *op);
@@ -130,6 +131,16 @@ uint64_t kvt_payload_section_bytes(const kvt_record *record, const uint8_t *payl
 void kvt_entry_to_record(const kvt_engine *engine, const kvt_entry *entry, kvt_record *out);
 /* Damage or loss below: unpublish the lower copy and drop it there. */
 void kvt_lower_forget(kvt_engine *engine, uint32_t space, const kvt_key *key, const kvt_place *place);
+
+/* ---- store_dir.c: the store directory itself, and the text in it that keeps the write budget ---- */
+kvt_status kvt_store_dir_make(const kvt_options *options);
+/* Sizes of all files in it, down to its subdirectories: no less than what a tier keeps there. 0 when there is none. */
+uint64_t kvt_store_dir_bytes(const char *path);
+/* Take over what an earlier run left of the budget; call once at open. */
+void kvt_budget_load(kvt_engine *engine, bool fresh);
+/* Write down what a crash would leave of it, when that has changed much; called by the housekeeping thread. */
+void kvt_budget_keep(kvt_engine *engine);
+void kvt_budget_save(kvt_engine *engine); /* at close: all of it */
 
 /* ---- lease.c ---- */
 kvt_status kvt_leases_create(kvt_leases **out);

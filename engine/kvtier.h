@@ -169,7 +169,7 @@ typedef struct kvt_options {
     uint64_t host_bytes_max;      /* bytes of the pinned pool; default 256 MiB, >= 1 MiB */
     uint64_t disk_bytes_max;      /* bytes of the lower tier on disk; default 4 GiB; an existing store keeps its own */
     uint64_t segment_bytes;       /* of a new file tier; default by size, 1 MiB..1 GiB, power of two */
-    uint64_t write_bytes_per_day; /* write budget; default 1 x disk_bytes_max; see KVT_OPEN_NO_BUDGET */
+    uint64_t write_bytes_per_day; /* write budget; default: the store's capacity; see KVT_OPEN_NO_BUDGET */
     uint64_t index_entries_max;   /* records known at once; default by capacity */
     uint32_t worker_count;        /* threads that move and check blobs; default 2, 1..64 */
     uint32_t inflight_max;        /* tickets under way or not yet polled; default 256, 1..65536 */

@@ -5,12 +5,6 @@
  */
 #include "engine/space.h"
 
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
 /* ---- records ---- */
 
 void kvt_entry_to_record(const kvt_engine *engine, const kvt_entry *entry, kvt_record *out)
@@ -176,52 +170,6 @@ void kvt_lower_forget(kvt_engine *engine, uint32_t space, const kvt_key *key, co
     kvt_tier_drop(engine->lower, place, 1);
 }
 
-/* ---- the write budget's tokens survive a clean close in a small text beside the tiers ---- */
-
-static void budget_path(const kvt_engine *engine, char path[4096])
-{
-    snprintf(path, 4096, "%s/engine.budget", engine->store_path);
-}
-
-static void load_budget(kvt_engine *engine, bool fresh)
-{
-    char path[4096], text[32] = "";
-    int64_t tokens = fresh ? (int64_t)engine->options.disk_bytes_max : 0;
-    budget_path(engine, path);
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (file >= 0) {
-        if (read(file, text, sizeof text - 1) > 0)
-            tokens = strtoll(text, NULL, 10);
-        close(file);
-    }
-    kvt_admission_set_tokens(engine->admission, tokens, kvt_engine_clock(engine));
-}
-
-static void save_budget(kvt_engine *engine)
-{
-    char path[4096], text[32];
-    int64_t tokens = kvt_admission_tokens(engine->admission, kvt_engine_clock(engine));
-    if ((engine->options.flags & (KVT_OPEN_READ_ONLY | KVT_OPEN_NO_BUDGET)) != 0)
-        return;
-    budget_path(engine, path);
-    int bytes = snprintf(text, sizeof text, "%" PRId64 "\n", tokens);
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (file < 0)
-        return;
-    if (write(file, text, (size_t)bytes) != bytes)
-        kvt_log_write(&engine->log, KVT_LOG_WARN, "the write budget could not be kept; it starts at 0 next time");
-    close(file);
-}
-
-/* A budget from an earlier run is void once this run has started: after a crash the tokens count as spent. */
-static void void_budget(kvt_engine *engine)
-{
-    char path[4096];
-    budget_path(engine, path);
-    if ((engine->options.flags & KVT_OPEN_READ_ONLY) == 0)
-        (void)unlink(path);
-}
-
 /* ---- open, close ---- */
 
 static kvt_status choose_tier(kvt_engine *engine, bool *out_fresh)
@@ -241,7 +189,7 @@ static kvt_status choose_tier(kvt_engine *engine, bool *out_fresh)
     return KVT_OK;
 }
 
-kvt_status kvt_lower_open(kvt_engine *engine)
+kvt_status kvt_lower_open(kvt_engine *engine, bool *out_fresh)
 {
     const kvt_options *options = &engine->options;
     bool fresh;
@@ -269,8 +217,7 @@ kvt_status kvt_lower_open(kvt_engine *engine)
     if (status != KVT_OK)
         return status;
     engine->lower_caps = engine->lower->ops->caps;
-    load_budget(engine, fresh);
-    void_budget(engine);
+    *out_fresh = fresh;
     return kvt_space_store_load_ids(engine);
 }
 
@@ -280,5 +227,4 @@ void kvt_lower_close(kvt_engine *engine)
         return;
     kvt_tier_close(engine->lower);
     engine->lower = NULL;
-    save_budget(engine);
 }

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How much of a prompt is held: keys of a batch of chunks, then their index entries, whose memory was asked for while
- * the keys were hashed. No I/O, no allocation.
+ * How much of a prompt is held: the keys of a batch of chunks, then a request for the memory of all their index
+ * entries, then one entry after the other. Batches grow with the match, so a miss costs few keys and a long prompt has
+ * many fetches under way. No I/O, no allocation.
  */
 #include "engine/space.h"
 
 #include <inttypes.h>
 
-enum { BATCH = 32 };
+enum { BATCH_FIRST = 32, BATCH_MAX = 256 };
 
 typedef struct walk {
     kvt_space *space;
     kvt_match_result result;
+    uint64_t bytes_leading;
     bool ended;
 } walk;
 
@@ -29,6 +31,10 @@ static void add_chunk(walk *w, const kvt_entry *entry)
         result->tokens_lower += w->space->chunk_tokens;
         result->bytes_lower += entry->stored_bytes;
     }
+    if (result->tokens_lower == 0) {
+        result->tokens_leading = result->tokens;
+        w->bytes_leading = result->bytes_host;
+    }
 }
 
 static bool is_held(const kvt_entry *entry, uint64_t token_fp)
@@ -39,12 +45,16 @@ static bool is_held(const kvt_entry *entry, uint64_t token_fp)
            atomic_load_explicit(&entry->lower, memory_order_relaxed) == KVT_LOWER_PRESENT;
 }
 
-static void look_up(walk *w, const kvt_key *keys, const uint64_t *fingerprints, uint32_t count)
+static void look_up(walk *w, const kvt_key *keys, const uint32_t *tokens, uint32_t count)
 {
     kvt_index *index = w->space->engine->index;
+    uint32_t chunk_tokens = w->space->chunk_tokens;
+    for (uint32_t i = 0; i < count; i++)
+        kvt_index_prefetch(index, w->space->slot, &keys[i]);
     for (uint32_t i = 0; i < count && !w->ended; i++) {
+        uint64_t fingerprint = kvt_token_fingerprint(tokens + (uint64_t)i * chunk_tokens, chunk_tokens);
         kvt_entry *entry = kvt_index_lock(index, w->space->slot, &keys[i]);
-        if (is_held(entry, fingerprints[i]))
+        if (is_held(entry, fingerprint))
             add_chunk(w, entry);
         else
             w->ended = true;
@@ -55,23 +65,30 @@ static void look_up(walk *w, const kvt_key *keys, const uint64_t *fingerprints, 
 /* Bandwidth as it was so far, in bytes per second; 0 when nothing was measured. */
 static double rate(uint64_t bytes, uint64_t ns) { return ns == 0 ? 0.0 : (double)bytes * 1e9 / (double)ns; }
 
-static uint64_t estimate_ns(kvt_engine *engine, const kvt_match_result *result)
+static uint64_t time_of(uint64_t bytes, double bytes_per_second)
 {
+    return (uint64_t)((double)bytes / bytes_per_second * 1e9);
+}
+
+/* From the bandwidth seen so far; what was not measured stays 0. */
+static void estimate(kvt_engine *engine, walk *w)
+{
+    kvt_match_result *result = &w->result;
     kvt_counters *counters = &engine->counters;
     double scatter = rate(atomic_load(&counters->scatter_bytes), atomic_load(&counters->scatter_ns));
-    double below = 0.0;
-    if (engine->lower != NULL && result->bytes_lower != 0) {
-        kvt_tier_stats stats;
-        kvt_tier_get_stats(engine->lower, &stats);
-        below = rate(stats.read_bytes, stats.read_ns);
-        if (below == 0.0)
-            return 0;
-    }
-    double seconds = result->bytes_lower != 0 ? (double)result->bytes_lower / below : 0.0;
     if (scatter == 0.0)
-        return 0;
-    seconds += (double)(result->bytes_host + result->bytes_lower) / scatter;
-    return (uint64_t)(seconds * 1e9);
+        return;
+    result->restore_leading_ns = time_of(w->bytes_leading, scatter);
+    uint64_t moving = time_of(result->bytes_host + result->bytes_lower, scatter);
+    if (engine->lower == NULL || result->bytes_lower == 0) {
+        result->restore_ns = moving;
+        return;
+    }
+    kvt_tier_stats stats = {0};
+    kvt_tier_get_stats(engine->lower, &stats);
+    double below = rate(stats.read_bytes, stats.read_ns);
+    if (below != 0.0)
+        result->restore_ns = moving + time_of(result->bytes_lower, below);
 }
 
 kvt_status kvt_match(kvt_space *space, const uint32_t *tokens, uint64_t token_count, kvt_match_result *out)
@@ -82,23 +99,21 @@ kvt_status kvt_match(kvt_space *space, const uint32_t *tokens, uint64_t token_co
     if (space->chunk_tokens == 0)
         return kvt_fail(KVT_INVALID, "this space holds opaque blobs; ask kvt_exists");
     walk w = {.space = space};
-    kvt_key keys[BATCH], parent = space->id;
-    uint64_t fingerprints[BATCH];
+    kvt_key keys[BATCH_MAX], parent = space->id;
     uint64_t chunks = token_count / space->chunk_tokens;
+    uint32_t batch = BATCH_FIRST;
     for (uint64_t done = 0; done < chunks && !w.ended;) {
-        uint32_t count = (uint32_t)kvt_min_u64(BATCH, chunks - done);
+        uint32_t count = (uint32_t)kvt_min_u64(batch, chunks - done);
         const uint32_t *at = tokens + done * space->chunk_tokens;
         KVT_TRY(kvt_chain_keys(space->hash, &parent, at, space->chunk_tokens, count, keys));
-        for (uint32_t i = 0; i < count; i++) {
-            kvt_index_prefetch(space->engine->index, space->slot, &keys[i]);
-            fingerprints[i] = kvt_token_fingerprint(at + (uint64_t)i * space->chunk_tokens, space->chunk_tokens);
-        }
-        look_up(&w, keys, fingerprints, count);
+        look_up(&w, keys, at, count);
         parent = keys[count - 1];
         done += count;
+        batch = batch < BATCH_MAX ? 2 * batch : BATCH_MAX;
     }
     kvt_engine *engine = space->engine;
-    w.result.restore_ns = w.result.chunks != 0 ? estimate_ns(engine, &w.result) : 0;
+    if (w.result.chunks != 0)
+        estimate(engine, &w);
     kvt_count(&engine->counters.lookup_tokens, token_count);
     kvt_count(&engine->counters.hit_tokens_host, w.result.tokens_host);
     kvt_count(&engine->counters.hit_tokens_lower, w.result.tokens_lower);

@@ -103,8 +103,6 @@ kvt_status kvt_options_resolve(const kvt_options *given, kvt_options *out)
                             rows[i].min, rows[i].max);
     }
     KVT_TRY(check_relations(&options));
-    if (options.write_bytes_per_day == 0)
-        options.write_bytes_per_day = options.disk_bytes_max;
     *out = options;
     return KVT_OK;
 }

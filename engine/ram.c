@@ -309,6 +309,9 @@ static uint32_t choose_victim(kvt_engine *engine, uint64_t bytes)
     /* What is on its way down will do for everybody who waits: do not empty RAM for one request. */
     if (ram->coming_bytes >= ram->wanted_bytes + bytes)
         return KVT_S3_NONE;
+    /* Nor choose one before it can be sent on its way: the choice would be older than the touches until then. */
+    if (ram->busy_writers != 0 && ram->free_writers == NULL)
+        return KVT_S3_NONE;
     return kvt_s3_evict(ram->s3, may_leave, engine);
 }
 

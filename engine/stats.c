@@ -53,7 +53,9 @@ kvt_status kvt_get_stats(kvt_engine *engine, kvt_stats *out)
         kvt_tier_get_stats(engine->lower, &stats.tiers[engine->lower_id]);
         stats.tiers[engine->lower_id].present = 1;
         stats.tiers[engine->lower_id].corrupt_records = atomic_load(&engine->counters.corrupt_records);
-        stats.health = stats.tiers[engine->lower_id].state != 0 || stats.tiers[engine->lower_id].errors != 0;
+        /* Writes are off by wish when the store is open read-only. */
+        uint32_t wanted = (engine->options.flags & KVT_OPEN_READ_ONLY) != 0 ? 1 : 0;
+        stats.health = stats.tiers[engine->lower_id].state > wanted || stats.tiers[engine->lower_id].errors != 0;
     }
     stats.space_count = kvt_spaces_count(engine->spaces);
     stats.inflight = kvt_requests_inflight(engine);

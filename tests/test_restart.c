@@ -136,6 +136,81 @@ KVT_TEST(restart, the_file_tier_keeps_what_it_acknowledged_when_the_process_is_k
     }
 }
 
+KVT_TEST(restart, a_kill_costs_a_share_of_the_write_budget_and_gives_nothing_back)
+{
+    static uint32_t tokens[PROMPTS][COUNT];
+    rig r;
+    rig_init(&r, true, 2 * MIB);
+    r.options.disk_bytes_max = UINT64_C(256) << 20;
+    r.options.flags &= ~(uint32_t)KVT_OPEN_NO_BUDGET;
+    kvt_stats stats = {.struct_size = sizeof stats};
+    uint64_t left[3];
+    for (int round = 0; round < 3; round++) {
+        cr_assert_geq(save_until_killed(&r, tokens), PROMPTS - 2);
+        rig_open(&r);
+        kvt_get_stats(r.engine, &stats);
+        left[round] = stats.budget_tokens;
+        rig_close(&r);
+    }
+    uint64_t capacity = stats.tiers[KVT_TIER_FILE].capacity_bytes;
+    cr_assert_lt(left[0], capacity);
+    cr_assert_gt(left[0], capacity - capacity / 4);
+    cr_assert(left[1] < left[0] && left[2] < left[1], "%lu, %lu, %lu", left[0], left[1], left[2]);
+    rig_destroy(&r);
+}
+
+KVT_TEST(restart, a_larger_store_than_asked_for_is_seen_wholly)
+{
+    enum { BLOBS = 6000, BATCH = 64, BLOB_BYTES = 100 };
+    rig r;
+    if (!begin(&r, 0, 4 * MIB))
+        return;
+    static uint8_t blob[BLOB_BYTES];
+    static kvt_item items[BLOBS];
+    for (uint32_t i = 0; i < BLOBS; i++)
+        items[i] = (kvt_item){.key = rig_key(i), .buffer = blob, .bytes = BLOB_BYTES};
+    for (uint32_t i = 0; i < BLOBS; i += BATCH) {
+        uint32_t count = BLOBS - i < BATCH ? BLOBS - i : BATCH;
+        cr_assert_eq(rig_put(&r, items + i, count, KVT_REQUEST_WRITE_THROUGH).status, KVT_OK);
+    }
+    rig_close(&r);
+    r.options.disk_bytes_max = UINT64_C(64) << 20;
+    rig_open(&r);
+    kvt_stats stats = {.struct_size = sizeof stats};
+    kvt_get_stats(r.engine, &stats);
+    cr_assert_eq(stats.tiers[KVT_TIER_FILE].record_count, BLOBS);
+    static uint32_t masks[BLOBS];
+    static kvt_key keys[BLOBS];
+    for (uint32_t i = 0; i < BLOBS; i++)
+        keys[i] = items[i].key;
+    cr_assert_eq(kvt_exists(r.space, keys, BLOBS, masks), KVT_OK);
+    for (uint32_t i = 0; i < BLOBS; i++)
+        cr_assert_eq(masks[i], KVT_TIER_BIT(KVT_TIER_FILE), "blob %u", i);
+    rig_destroy(&r);
+}
+
+KVT_TEST(restart, a_match_says_how_far_ram_alone_reaches)
+{
+    static uint32_t tokens[PROMPTS][COUNT];
+    rig r;
+    if (!begin(&r, 0, 8 * MIB))
+        return;
+    save_all(&r, tokens);
+    rig_close(&r);
+    rig_open(&r);
+    kvt_match_result match;
+    cr_assert_eq(kvt_match(r.space, tokens[0], COUNT, &match), KVT_OK);
+    cr_assert(match.tokens == COUNT && match.tokens_lower == COUNT && match.tokens_leading == 0);
+    cr_assert_eq(match.restore_ns, 0, "nothing was measured yet");
+    enum { HALF = COUNT / 2 };
+    cr_assert_eq(rig_load(&r, tokens[0], 0, HALF).tokens, HALF);
+    cr_assert_eq(kvt_match(r.space, tokens[0], COUNT, &match), KVT_OK);
+    cr_assert(match.tokens_host == HALF && match.tokens_leading == HALF && match.tokens_lower == COUNT - HALF);
+    cr_assert_gt(match.restore_leading_ns, 0);
+    cr_assert_gt(match.restore_ns, match.restore_leading_ns);
+    rig_destroy(&r);
+}
+
 KVT_TEST(restart, a_store_has_one_owner)
 {
     rig r;
@@ -172,6 +247,9 @@ KVT_TEST(restart, who_only_looks_changes_nothing)
     kvt_request request = rig_request(&r, tokens[0], COUNT, &list);
     kvt_ticket ticket;
     cr_assert_eq(kvt_save(r.space, &request, &ticket), KVT_REJECTED);
+    kvt_stats stats = {.struct_size = sizeof stats};
+    kvt_get_stats(r.engine, &stats);
+    cr_assert_eq(stats.health, 0, "writes that are off by wish are no damage");
     rig_close(&r);
     sum = popen(command, "r");
     cr_assert_not_null(fgets(after, sizeof after, sum));

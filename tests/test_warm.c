@@ -305,11 +305,17 @@ KVT_TEST(warm, an_interrupt_at_any_time_leaves_a_sound_store)
     for (int ms = 10; ms <= 160; ms += 50) {
         snprintf(line, sizeof line,
                  "timeout --preserve-status -s INT 0.%03d %s warm -s %s/store --chunk-tokens 16 --salt t%d %s "
-                 "--disk-bytes 256M "
-                 ">/dev/null 2>&1",
-                 ms, KVT_COMMAND, b.folder, ms, b.path);
+                 "--disk-bytes 256M >/dev/null 2>%s/err",
+                 ms, KVT_COMMAND, b.folder, ms, b.path, b.folder);
         int status = system(line), code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-        cr_assert(code == 0 || code == 130, "%d ms: exit code %d", ms, code);
+        char said[512] = "";
+        snprintf(line, sizeof line, "%s/err", b.folder);
+        FILE *err = fopen(line, "r");
+        if (err != NULL) {
+            said[fread(said, 1, sizeof said - 1, err)] = '\0';
+            fclose(err);
+        }
+        cr_assert(code == 0 || code == 130, "%d ms: exit code %d: %s", ms, code, said);
         snprintf(line, sizeof line,
                  "warm -s %%s/store %%s/kv.safetensors --chunk-tokens 16 --salt t%d --disk-bytes 256M", ms);
         kvt_command_expect(b.folder, line, 0, NULL);
