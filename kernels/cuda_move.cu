@@ -4,31 +4,12 @@
 // knows strides and nothing of a page format. Many small blocks, few loads a thread, loads that leave L1 alone and
 // stores that stream: docs/gpu_backend.md has the measurements behind each of these. The looping form is for a bounded
 // number of blocks: a quota of multiprocessors, or host memory at the far end of a slow link.
-#include "kernels/cuda_launch.h"
+#include "kernels/hip_compat.h" // first: it brings the words of the language
 
-#include <cuda_runtime_api.h>
+#include "kernels/cuda_launch.h"
 
 namespace
 {
-
-template <typename Word> __device__ __forceinline__ Word load_word(const uint8_t *from)
-{
-    return __ldg(reinterpret_cast<const Word *>(from));
-}
-
-template <> __device__ __forceinline__ uint4 load_word<uint4>(const uint8_t *from)
-{
-    uint4 word;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(word.x), "=r"(word.y), "=r"(word.z), "=r"(word.w)
-                 : "l"(from));
-    return word;
-}
-
-template <typename Word> __device__ __forceinline__ void store_word(uint8_t *to, Word word)
-{
-    __stcs(reinterpret_cast<Word *>(to), word);
-}
 
 // All loads first, then all stores.
 template <typename Word, int UNROLL>
@@ -43,11 +24,11 @@ __device__ __forceinline__ void copy_item(const kvt_cuda_head &head, const kvt_c
 #pragma unroll
     for (int k = 0; k < UNROLL; k++)
         if (first + k * step < spot.bytes)
-            held[k] = load_word<Word>(from + first + k * step);
+            held[k] = kvt_device_load<Word>(from + first + k * step);
 #pragma unroll
     for (int k = 0; k < UNROLL; k++)
         if (first + k * step < spot.bytes)
-            store_word(to + first + k * step, held[k]);
+            kvt_device_store(to + first + k * step, held[k]);
 }
 
 // One group of items per block; blockIdx.y is the blob.

@@ -11,7 +11,7 @@
 #include <assert.h>
 #include <stdint.h>
 
-#ifdef __CUDACC__
+#if defined(__CUDACC__) || defined(__HIP__)
 #define KVT_JOB_INLINE static __host__ __device__ __forceinline__
 #define KVT_JOB_UNROLL _Pragma("unroll")
 #else
