@@ -68,6 +68,10 @@ typedef struct kvt_backend_ops {
     kvt_status (*fence_order)(void *context, const kvt_fence *fence, void *stream);
     kvt_status (*tune)(void *context, const kvt_backend_tuning *tuning);
     void (*calibration)(void *context, char *text, size_t bytes);
+    /* Scatter, and rotate the windows that the set names on the way; checked by kvt_rope_check(). As move otherwise.
+     * Optional: kvt_backend_scatter_rope() then answers KVT_UNSUPPORTED where anything turns. */
+    kvt_status (*scatter_rope)(void *context, const kvt_layout *layout, const kvt_move *moves, size_t count,
+                               const kvt_rope_set *set, void *stream, kvt_fence *fence);
     /* True: this host has no such device at all, so that falling back to the next backend is no news. Optional. */
     bool (*absent)(void);
 } kvt_backend_ops;

@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu_copy.h"
 #include "kernels/layout_int.h"
+#include "kernels/rope_int.h"
 
 #include <stdio.h>
 
@@ -180,4 +181,5 @@ const kvt_backend_ops kvt_backend_cpu = {
     .open = fast_open,
     .describe = fast_describe,
     .move = fast_move,
+    .scatter_rope = kvt_rope_scatter_cpu,
 };

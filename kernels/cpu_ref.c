@@ -6,22 +6,9 @@
  */
 #include "kernels/backend.h"
 #include "kernels/layout_int.h"
+#include "kernels/rope_int.h"
 
 #include <stdio.h>
-
-/* The formula. Sums wrap like addresses do; the layout has proven that they do not. */
-static uint8_t *page_address(const kvt_layout_group *group, const kvt_view *view, uint32_t plane, uint32_t layer,
-                             uint32_t page, uint32_t row, uint32_t head)
-{
-    uint64_t address = group->bases[plane * view->base_plane + layer * view->base_layer];
-    address += page * (uint64_t)view->page_stride;
-    address += plane * (uint64_t)view->plane_stride;
-    address += layer * (uint64_t)view->layer_stride;
-    address += row * (uint64_t)view->token_stride;
-    address += head * (uint64_t)view->head_stride;
-    address += (uint64_t)view->offset;
-    return (uint8_t *)(uintptr_t)address;
-}
 
 static void move_token(const kvt_layout_group *group, const kvt_layout_view *of, const kvt_move *move,
                        kvt_direction direction, uint32_t layer, uint32_t token)
@@ -36,7 +23,7 @@ static void move_token(const kvt_layout_group *group, const kvt_layout_view *of,
         uint8_t *row_bytes = view_bytes + ((uint64_t)plane * move->segment_tokens + token) * of->row_bytes;
         for (uint32_t head = 0; head < view->head_count; head++) {
             uint8_t *in_blob = row_bytes + (uint64_t)head * view->head_bytes;
-            uint8_t *in_page = page_address(group, view, plane, layer, page, row, head);
+            uint8_t *in_page = kvt_view_address(group, view, plane, layer, page, row, head);
             for (uint32_t b = 0; b < view->head_bytes; b++)
                 if (direction == KVT_GATHER)
                     in_blob[b] = in_page[b];
@@ -88,4 +75,5 @@ const kvt_backend_ops kvt_backend_portable = {
     .open = ref_open,
     .describe = ref_describe,
     .move = ref_move,
+    .scatter_rope = kvt_rope_scatter_ref,
 };

@@ -7,6 +7,7 @@
 #define KVT_KERNELS_H
 
 #include "engine/base/base.h"
+#include "kernels/rope.h"
 
 /* ---- layout: a space's groups, checked and normalised; immutable, shared by threads ---- */
 typedef struct kvt_layout kvt_layout;
@@ -77,6 +78,18 @@ typedef struct kvt_fence {
  */
 kvt_status kvt_backend_move(kvt_backend *backend, const kvt_layout *layout, kvt_direction direction,
                             const kvt_move *moves, size_t count, void *stream, kvt_fence *fence);
+/*
+ * Scatter, and move keys that carry a rotary position from where they were stored to where they are wanted, on the way:
+ * the blob stays as it is (rotate from the stored original; docs/rope.md). Any shift, in either direction; a move whose
+ * shift is 0 is copied byte for byte, as is everything that no descriptor names. The set is read during the call only;
+ * its tables must stay until the fence is done.
+ *
+ * Returns as kvt_backend_move(); KVT_INVALID too for a descriptor out of its bounds or a position that the table does
+ * not know; KVT_UNSUPPORTED: the backend cannot rotate, nothing was moved.
+ */
+kvt_status kvt_backend_scatter_rope(kvt_backend *backend, const kvt_layout *layout, const kvt_move *moves, size_t count,
+                                    const kvt_rope_set *set, void *stream, kvt_fence *fence);
+
 /* Block until done, release the fence. KVT_OK or KVT_DEVICE. */
 kvt_status kvt_backend_fence_wait(kvt_backend *backend, kvt_fence *fence);
 

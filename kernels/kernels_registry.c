@@ -5,6 +5,7 @@
  */
 #include "kernels/backend.h"
 #include "kernels/layout_int.h"
+#include "kernels/rope_int.h"
 
 #include <stdio.h>
 
@@ -201,6 +202,29 @@ kvt_status kvt_backend_move(kvt_backend *backend, const kvt_layout *layout, kvt_
         return status;
     kvt_status opened = backend->ops->fence_open(backend->context, stream, fence);
     return status != KVT_OK ? status : opened;
+}
+
+static bool turns_anything(const kvt_move *moves, size_t count, const kvt_rope_set *set)
+{
+    kvt_rope_cursor cursor = {.moves = moves, .set = set, .count = count};
+    kvt_rope_part part;
+    while (kvt_rope_part_next(&cursor, &part))
+        if (part.rope != NULL)
+            return true;
+    return false;
+}
+
+kvt_status kvt_backend_scatter_rope(kvt_backend *backend, const kvt_layout *layout, const kvt_move *moves, size_t count,
+                                    const kvt_rope_set *set, void *stream, kvt_fence *fence)
+{
+    fence->impl = NULL;
+    KVT_TRY(kvt_moves_check(layout, moves, count));
+    KVT_TRY(kvt_rope_check(layout, moves, count, set));
+    if (!turns_anything(moves, count, set))
+        return kvt_backend_move(backend, layout, KVT_SCATTER, moves, count, stream, fence);
+    if (backend->ops->scatter_rope == NULL)
+        return kvt_fail(KVT_UNSUPPORTED, "backend %s cannot move keys to another position", backend->ops->name);
+    return backend->ops->scatter_rope(backend->context, layout, moves, count, set, stream, fence);
 }
 
 kvt_status kvt_backend_fence_wait(kvt_backend *backend, kvt_fence *fence)
