@@ -223,9 +223,54 @@ uint64_t kvt_index_count(const kvt_index *index)
     return count;
 }
 
-void kvt_index_prefetch(const kvt_index *index, uint32_t space, const kvt_key *key)
+/* ---- many at once ---- */
+
+typedef struct look {
+    uint64_t hashes[KVT_INDEX_LOOK_MAX];
+    uint16_t next[KVT_INDEX_LOOK_MAX]; /* of the same shard: place + 1; 0 ends */
+    uint16_t first[SHARDS_MAX];
+} look;
+
+/* Which shard each key belongs to; its table line is on its way when the shard's turn comes. */
+static void sort_by_shard(kvt_index *index, uint32_t space, const kvt_key *keys, uint32_t count, look *l)
 {
-    uint64_t hash = kvt_index_hash(space, key);
-    const index_shard *shard = &index->shards[hash & (index->shard_count - 1)];
-    __builtin_prefetch(&shard->buckets[(uint32_t)(hash >> 8) & shard->bucket_mask]);
+    memset(l->first, 0, sizeof l->first);
+    for (uint32_t i = count; i-- > 0;) {
+        uint64_t hash = kvt_index_hash(space, &keys[i]);
+        const index_shard *shard = shard_of(index, hash);
+        uint16_t *first = &l->first[shard_number(index, shard)];
+        __builtin_prefetch(&shard->buckets[(uint32_t)(hash >> 8) & shard->bucket_mask]);
+        l->hashes[i] = hash;
+        l->next[i] = *first;
+        *first = (uint16_t)(i + 1);
+    }
+}
+
+static void view_entry(const kvt_entry *entry, kvt_index_view *view)
+{
+    view->token_fp = entry->token_fp;
+    view->stored_bytes = entry->stored_bytes;
+    view->flags = entry->flags;
+    view->host = atomic_load_explicit(&entry->host, memory_order_relaxed);
+    view->lower = atomic_load_explicit(&entry->lower, memory_order_relaxed);
+    view->found = true;
+}
+
+void kvt_index_look(kvt_index *index, uint32_t space, const kvt_key *keys, uint32_t count, kvt_index_view *views)
+{
+    look l;
+    sort_by_shard(index, space, keys, count, &l);
+    for (uint32_t s = 0; s < index->shard_count; s++) {
+        index_shard *shard = &index->shards[s];
+        if (l.first[s] == 0)
+            continue;
+        pthread_mutex_lock(&shard->lock);
+        for (uint32_t at = l.first[s]; at != 0; at = l.next[at - 1]) {
+            uint64_t bucket = shard->buckets[probe(index, shard, l.hashes[at - 1], space, &keys[at - 1])];
+            views[at - 1].found = false;
+            if (bucket != 0)
+                view_entry(entry_at(index, shard, (uint32_t)bucket - 1), &views[at - 1]);
+        }
+        pthread_mutex_unlock(&shard->lock);
+    }
 }

@@ -78,8 +78,21 @@ uint32_t kvt_index_id_end(const kvt_index *index); /* ids are below */
 /* The first id >= id that was ever used, or kvt_index_id_end(): walks skip what no record ever touched. */
 uint32_t kvt_index_next_used(const kvt_index *index, uint32_t id);
 uint64_t kvt_index_count(const kvt_index *index);
-/* Ask the CPU for the table line of a key that will be looked up soon. */
-void kvt_index_prefetch(const kvt_index *index, uint32_t space, const kvt_key *key);
+
+/* What a lookup needs of an entry. */
+typedef struct kvt_index_view {
+    uint64_t token_fp;
+    uint64_t stored_bytes;
+    uint32_t flags; /* kvt_record.flags */
+    uint8_t host;   /* kvt_host_state */
+    uint8_t lower;  /* kvt_lower_state */
+    bool found;
+} kvt_index_view;
+
+enum { KVT_INDEX_LOOK_MAX = 256 };
+/* Many keys at once: views[count], count <= KVT_INDEX_LOOK_MAX. Takes each shard once, and has the memory of many
+ * entries under way. */
+void kvt_index_look(kvt_index *index, uint32_t space, const kvt_key *keys, uint32_t count, kvt_index_view *views);
 /* A well-mixed hash of an entry's name, as policies want it. */
 uint64_t kvt_index_hash(uint32_t space, const kvt_key *key);
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How much of a prompt is held: the keys of a batch of chunks, then a request for the memory of all their index
- * entries, then one entry after the other. Batches grow with the match, so a miss costs few keys and a long prompt has
- * many fetches under way. No I/O, no allocation.
+ * How much of a prompt is held: the names of a batch of chunks, then their index entries, all at once. Batches grow
+ * with the match, so a miss costs few names and a long prompt has many fetches under way. No I/O, no allocation.
  */
 #include "engine/space.h"
 
 #include <inttypes.h>
 
-enum { BATCH_FIRST = 32, BATCH_MAX = 256 };
+enum { BATCH_FIRST = 32, BATCH_MAX = KVT_INDEX_LOOK_MAX };
 
 typedef struct walk {
     kvt_space *space;
@@ -17,19 +16,19 @@ typedef struct walk {
     bool ended;
 } walk;
 
-static void add_chunk(walk *w, const kvt_entry *entry)
+static void add_chunk(walk *w, const kvt_index_view *view)
 {
     kvt_match_result *result = &w->result;
-    uint32_t groups = entry->flags >> KVT_RECORD_GROUPS_SHIFT & 0xff;
+    uint32_t groups = view->flags >> KVT_RECORD_GROUPS_SHIFT & 0xff;
     result->groups = result->chunks == 0 ? groups : result->groups & groups;
     result->chunks++;
     result->tokens += w->space->chunk_tokens;
-    if (atomic_load_explicit(&entry->host, memory_order_relaxed) == KVT_HOST_PRESENT) {
+    if (view->host == KVT_HOST_PRESENT) {
         result->tokens_host += w->space->chunk_tokens;
-        result->bytes_host += entry->stored_bytes;
+        result->bytes_host += view->stored_bytes;
     } else {
         result->tokens_lower += w->space->chunk_tokens;
-        result->bytes_lower += entry->stored_bytes;
+        result->bytes_lower += view->stored_bytes;
     }
     if (result->tokens_lower == 0) {
         result->tokens_leading = result->tokens;
@@ -37,28 +36,22 @@ static void add_chunk(walk *w, const kvt_entry *entry)
     }
 }
 
-static bool is_held(const kvt_entry *entry, uint64_t token_fp)
+static bool is_held(const kvt_index_view *view, uint64_t token_fp)
 {
-    if (entry == NULL || (entry->flags & KVT_RECORD_TOKENS) == 0 || entry->token_fp != token_fp)
+    if (!view->found || (view->flags & KVT_RECORD_TOKENS) == 0 || view->token_fp != token_fp)
         return false;
-    return atomic_load_explicit(&entry->host, memory_order_relaxed) == KVT_HOST_PRESENT ||
-           atomic_load_explicit(&entry->lower, memory_order_relaxed) == KVT_LOWER_PRESENT;
+    return view->host == KVT_HOST_PRESENT || view->lower == KVT_LOWER_PRESENT;
 }
 
-static void look_up(walk *w, const kvt_key *keys, const uint32_t *tokens, uint32_t count)
+static void look_up(walk *w, const kvt_key *keys, const uint64_t *fingerprints, uint32_t count)
 {
-    kvt_index *index = w->space->engine->index;
-    uint32_t chunk_tokens = w->space->chunk_tokens;
-    for (uint32_t i = 0; i < count; i++)
-        kvt_index_prefetch(index, w->space->slot, &keys[i]);
+    kvt_index_view views[BATCH_MAX];
+    kvt_index_look(w->space->engine->index, w->space->slot, keys, count, views);
     for (uint32_t i = 0; i < count && !w->ended; i++) {
-        uint64_t fingerprint = kvt_token_fingerprint(tokens + (uint64_t)i * chunk_tokens, chunk_tokens);
-        kvt_entry *entry = kvt_index_lock(index, w->space->slot, &keys[i]);
-        if (is_held(entry, fingerprint))
-            add_chunk(w, entry);
+        if (is_held(&views[i], fingerprints[i]))
+            add_chunk(w, &views[i]);
         else
             w->ended = true;
-        kvt_index_unlock(index, w->space->slot, &keys[i]);
     }
 }
 
@@ -100,13 +93,14 @@ kvt_status kvt_match(kvt_space *space, const uint32_t *tokens, uint64_t token_co
         return kvt_fail(KVT_INVALID, "this space holds opaque blobs; ask kvt_exists");
     walk w = {.space = space};
     kvt_key keys[BATCH_MAX], parent = space->id;
+    uint64_t fingerprints[BATCH_MAX];
     uint64_t chunks = token_count / space->chunk_tokens;
     uint32_t batch = BATCH_FIRST;
     for (uint64_t done = 0; done < chunks && !w.ended;) {
         uint32_t count = (uint32_t)kvt_min_u64(batch, chunks - done);
-        const uint32_t *at = tokens + done * space->chunk_tokens;
-        KVT_TRY(kvt_chain_keys(space->hash, &parent, at, space->chunk_tokens, count, keys));
-        look_up(&w, keys, at, count);
+        KVT_TRY(kvt_chain_names(space->hash, &parent, tokens + done * space->chunk_tokens, space->chunk_tokens, count,
+                                keys, fingerprints));
+        look_up(&w, keys, fingerprints, count);
         parent = keys[count - 1];
         done += count;
         batch = batch < BATCH_MAX ? 2 * batch : BATCH_MAX;

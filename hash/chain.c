@@ -43,18 +43,33 @@ kvt_status kvt_space_id(kvt_hash_id hash, const void *text, size_t bytes, kvt_ke
     return KVT_OK;
 }
 
-kvt_status kvt_chain_keys(kvt_hash_id hash, const kvt_key *parent, const uint32_t *tokens, uint32_t chunk_tokens,
-                          size_t chunk_count, kvt_key *keys)
+static void fingerprint_chunks(const uint32_t *tokens, uint32_t chunk_tokens, size_t chunk_count,
+                               uint64_t *fingerprints)
+{
+    for (size_t i = 0; fingerprints != NULL && i < chunk_count; i++)
+        fingerprints[i] = kvt_token_fingerprint(tokens + i * chunk_tokens, chunk_tokens);
+}
+
+kvt_status kvt_chain_names(kvt_hash_id hash, const kvt_key *parent, const uint32_t *tokens, uint32_t chunk_tokens,
+                           size_t chunk_count, kvt_key *keys, uint64_t *fingerprints)
 {
     if (chunk_tokens == 0 || chunk_tokens > KVT_CHUNK_TOKENS_MAX)
         return kvt_fail(KVT_INVALID, "a chunk of %u tokens; the limits are 1 and %u", (unsigned)chunk_tokens,
                         (unsigned)KVT_CHUNK_TOKENS_MAX);
-    if (hash == KVT_HASH_SHA256)
+    if (hash == KVT_HASH_SHA256) {
+        fingerprint_chunks(tokens, chunk_tokens, chunk_count, fingerprints);
         return kvt_sha256_chain(parent, tokens, chunk_tokens, chunk_count, keys);
+    }
     if (hash != KVT_HASH_XXH3)
         return unknown_hash(hash);
-    kvt_digest_ops_here()->chain(parent, tokens, chunk_tokens, chunk_count, keys);
+    kvt_digest_ops_here()->chain(parent, tokens, chunk_tokens, chunk_count, keys, fingerprints);
     return KVT_OK;
+}
+
+kvt_status kvt_chain_keys(kvt_hash_id hash, const kvt_key *parent, const uint32_t *tokens, uint32_t chunk_tokens,
+                          size_t chunk_count, kvt_key *keys)
+{
+    return kvt_chain_names(hash, parent, tokens, chunk_tokens, chunk_count, keys, NULL);
 }
 
 uint64_t kvt_token_fingerprint(const uint32_t *tokens, uint32_t count)

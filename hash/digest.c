@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-const kvt_digest_ops kvt_digest_baseline = KVT_DIGEST_OPS("baseline");
+const kvt_digest_ops kvt_digest_baseline = KVT_DIGEST_OPS("baseline", chain);
 
 static _Atomic(const kvt_digest_ops *) picked;
 

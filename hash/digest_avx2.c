@@ -5,4 +5,4 @@
 #define XXH_VECTOR XXH_AVX2
 #include "hash/digest_body.h"
 
-const kvt_digest_ops kvt_digest_avx2 = KVT_DIGEST_OPS("avx2");
+const kvt_digest_ops kvt_digest_avx2 = KVT_DIGEST_OPS("avx2", chain);

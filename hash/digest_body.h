@@ -68,31 +68,51 @@ static const uint8_t *stripe_bytes(const uint32_t *tokens, uint8_t buffer[XXH_ST
     return buffer;
 }
 
-/* XXH3-128, seed 0, of parent ‖ tokens for more than SHORT_TOKENS: stripes in blocks, the last stripe ends with the
- * input. */
+/* XXH3's walk over one input: stripes in blocks, a scramble after each block; the last stripe ends with the input. */
+static inline void take_stripe(xxh_u64 *acc, const uint8_t *data, const uint8_t *secret, uint32_t stripe)
+{
+    uint32_t place = stripe % BLOCK_STRIPES;
+    if (place == 0 && stripe != 0)
+        XXH3_scrambleAcc(acc, secret + XXH3_SECRET_DEFAULT_SIZE - XXH_STRIPE_LEN);
+    XXH3_accumulate_512(acc, data, secret + place * XXH_SECRET_CONSUME_RATE);
+}
+
+static inline void take_last(xxh_u64 *acc, const uint8_t *data, const uint8_t *secret, uint32_t stripes)
+{
+    const uint8_t *secret_end = secret + XXH3_SECRET_DEFAULT_SIZE;
+    if (stripes % BLOCK_STRIPES == 0)
+        XXH3_scrambleAcc(acc, secret_end - XXH_STRIPE_LEN);
+    XXH3_accumulate_512(acc, data, secret_end - XXH_STRIPE_LEN - XXH_SECRET_LASTACC_START);
+}
+
+static inline void take_parent(xxh_u64 *acc, const uint8_t parent[KVT_KEY_BYTES], const uint32_t *tokens)
+{
+    uint8_t stripe[XXH_STRIPE_LEN];
+    memcpy(stripe, parent, KVT_KEY_BYTES);
+    kvt_tokens_to_bytes(tokens, STRIPE_TOKENS - PARENT_TOKENS, stripe + KVT_KEY_BYTES);
+    take_stripe(acc, stripe, XXH3_kSecret, 0);
+}
+
+static inline XXH128_hash_t merge_key(const xxh_u64 *acc, uint64_t bytes)
+{
+    const uint8_t *high = XXH3_kSecret + XXH3_SECRET_DEFAULT_SIZE - XXH_ACC_NB * 8 - XXH_SECRET_MERGEACCS_START;
+    return (XXH128_hash_t){.low64 =
+                               XXH3_mergeAccs(acc, XXH3_kSecret + XXH_SECRET_MERGEACCS_START, bytes * XXH_PRIME64_1),
+                           .high64 = XXH3_mergeAccs(acc, high, ~(bytes * XXH_PRIME64_2))};
+}
+
+/* XXH3-128, seed 0, of parent ‖ tokens for more than SHORT_TOKENS. */
 static XXH128_hash_t long_key(const uint8_t parent[KVT_KEY_BYTES], const uint32_t *tokens, uint32_t count)
 {
     XXH_ALIGN(XXH_ACC_ALIGN) xxh_u64 acc[XXH_ACC_NB] = XXH3_INIT_ACC;
     const uint64_t bytes = KVT_KEY_BYTES + 4 * (uint64_t)count;
-    const uint8_t *secret_end = XXH3_kSecret + XXH3_SECRET_DEFAULT_SIZE;
+    const uint32_t stripes = (uint32_t)((bytes - 1) / XXH_STRIPE_LEN);
     uint8_t buffer[XXH_STRIPE_LEN];
-    memcpy(buffer, parent, KVT_KEY_BYTES);
-    kvt_tokens_to_bytes(tokens, STRIPE_TOKENS - PARENT_TOKENS, buffer + KVT_KEY_BYTES);
-    XXH3_accumulate_512(acc, buffer, XXH3_kSecret);
-    for (uint32_t stripe = 1; stripe < (bytes - 1) / XXH_STRIPE_LEN; stripe++) {
-        uint32_t place = stripe % BLOCK_STRIPES;
-        if (place == 0)
-            XXH3_scrambleAcc(acc, secret_end - XXH_STRIPE_LEN);
-        XXH3_accumulate_512(acc, stripe_bytes(tokens + stripe * STRIPE_TOKENS - PARENT_TOKENS, buffer),
-                            XXH3_kSecret + place * XXH_SECRET_CONSUME_RATE);
-    }
-    if ((bytes - 1) / XXH_STRIPE_LEN % BLOCK_STRIPES == 0)
-        XXH3_scrambleAcc(acc, secret_end - XXH_STRIPE_LEN);
-    XXH3_accumulate_512(acc, stripe_bytes(tokens + count - STRIPE_TOKENS, buffer),
-                        secret_end - XXH_STRIPE_LEN - XXH_SECRET_LASTACC_START);
-    return (XXH128_hash_t){
-        .low64 = XXH3_mergeAccs(acc, XXH3_kSecret + XXH_SECRET_MERGEACCS_START, bytes * XXH_PRIME64_1),
-        .high64 = XXH3_mergeAccs(acc, secret_end - sizeof acc - XXH_SECRET_MERGEACCS_START, ~(bytes * XXH_PRIME64_2))};
+    take_parent(acc, parent, tokens);
+    for (uint32_t i = 1; i < stripes; i++)
+        take_stripe(acc, stripe_bytes(tokens + i * STRIPE_TOKENS - PARENT_TOKENS, buffer), XXH3_kSecret, i);
+    take_last(acc, stripe_bytes(tokens + count - STRIPE_TOKENS, buffer), XXH3_kSecret, stripes);
+    return merge_key(acc, bytes);
 }
 
 static XXH128_hash_t short_key(const uint8_t parent[KVT_KEY_BYTES], const uint32_t *tokens, uint32_t count)
@@ -104,11 +124,13 @@ static XXH128_hash_t short_key(const uint8_t parent[KVT_KEY_BYTES], const uint32
 }
 
 static void chain(const kvt_key *parent, const uint32_t *tokens, uint32_t chunk_tokens, size_t chunk_count,
-                  kvt_key *keys)
+                  kvt_key *keys, uint64_t *fingerprints)
 {
     uint8_t key[KVT_KEY_BYTES];
     memcpy(key, parent->bytes, KVT_KEY_BYTES);
     for (size_t i = 0; i < chunk_count; i++, tokens += chunk_tokens) {
+        if (fingerprints != NULL)
+            fingerprints[i] = fingerprint(tokens, chunk_tokens);
         hash128_to_bytes(chunk_tokens > SHORT_TOKENS ? long_key(key, tokens, chunk_tokens)
                                                      : short_key(key, tokens, chunk_tokens),
                          key);
@@ -117,9 +139,9 @@ static void chain(const kvt_key *parent, const uint32_t *tokens, uint32_t chunk_
 }
 
 /* The one thing that an including file exports. */
-#define KVT_DIGEST_OPS(text)                                                                                           \
+#define KVT_DIGEST_OPS(text, chain_keys)                                                                               \
     {                                                                                                                  \
-        .name = text, .hash64 = hash64, .hash128 = hash128, .fingerprint = fingerprint, .chain = chain                 \
+        .name = text, .hash64 = hash64, .hash128 = hash128, .fingerprint = fingerprint, .chain = chain_keys            \
     }
 
 #endif

@@ -47,6 +47,11 @@ kvt_status kvt_chain_keys(kvt_hash_id hash, const kvt_key *parent, const uint32_
 /* Fingerprint of a chunk's own tokens, independent of its key: kept in the index, so that a key collision is a miss. */
 uint64_t kvt_token_fingerprint(const uint32_t *tokens, uint32_t count);
 
+/* Both at once, faster than one after the other: keys[chunk_count] and fingerprints[chunk_count]. As kvt_chain_keys().
+ */
+kvt_status kvt_chain_names(kvt_hash_id hash, const kvt_key *parent, const uint32_t *tokens, uint32_t chunk_tokens,
+                           size_t chunk_count, kvt_key *keys, uint64_t *fingerprints);
+
 /* ---- others ---- */
 bool kvt_sha256_available(void);
 /* FIPS 180-4 SHA-256 through libcrypto. KVT_UNSUPPORTED when not built in. */

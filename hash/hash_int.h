@@ -22,9 +22,9 @@ typedef struct kvt_digest_ops {
     uint64_t (*hash64)(const void *data, size_t bytes, uint64_t seed);
     kvt_hash128 (*hash128)(const void *data, size_t bytes);
     uint64_t (*fingerprint)(const uint32_t *tokens, uint32_t count);
-    /* XXH3 keys of chunk_count chunks; chunk_tokens >= 1. */
+    /* XXH3 keys of chunk_count chunks, and their fingerprints unless NULL; chunk_tokens >= 1. */
     void (*chain)(const kvt_key *parent, const uint32_t *tokens, uint32_t chunk_tokens, size_t chunk_count,
-                  kvt_key *keys);
+                  kvt_key *keys, uint64_t *fingerprints);
 } kvt_digest_ops;
 
 extern const kvt_digest_ops kvt_digest_baseline;

@@ -196,7 +196,7 @@ KVT_TEST(hash, a_cpu_without_vectors_gives_the_same_bytes_through_the_door)
     cr_assert_eq(kvt_digest_ops_here(), &kvt_digest_baseline);
     kvt_key parent = {{3}}, keys[3], expected[3];
     cr_assert_eq(kvt_chain_keys(KVT_HASH_XXH3, &parent, tokens, 256, 3, keys), KVT_OK);
-    best->chain(&parent, tokens, 256, 3, expected);
+    best->chain(&parent, tokens, 256, 3, expected, NULL);
     cr_assert_arr_eq(keys, expected, sizeof keys);
     cr_assert_eq(kvt_xxh3_64(tokens, sizeof tokens), best->hash64(tokens, sizeof tokens, 0));
     cr_assert_eq(kvt_token_fingerprint(tokens, 2000), best->fingerprint(tokens, 2000));
@@ -256,9 +256,13 @@ static kvt_key key_again(kvt_hash_id hash, const kvt_key *parent, const uint32_t
 static void check_chain(kvt_hash_id hash, const kvt_key *parent, const uint32_t *tokens, uint32_t chunk_tokens)
 {
     enum { CHUNKS = 4 };
-    kvt_key keys[CHUNKS], expected = *parent;
+    kvt_key keys[CHUNKS], named[CHUNKS], expected = *parent;
+    uint64_t fingerprints[CHUNKS];
     cr_assert_eq(kvt_chain_keys(hash, parent, tokens, chunk_tokens, CHUNKS, keys), KVT_OK);
+    cr_assert_eq(kvt_chain_names(hash, parent, tokens, chunk_tokens, CHUNKS, named, fingerprints), KVT_OK);
+    cr_assert_arr_eq(named, keys, sizeof keys);
     for (size_t i = 0; i < CHUNKS; i++) {
+        cr_assert_eq(fingerprints[i], kvt_token_fingerprint(tokens + i * chunk_tokens, chunk_tokens));
         expected = key_again(hash, &expected, tokens + i * chunk_tokens, chunk_tokens);
         cr_assert(kvt_key_equal(&keys[i], &expected), "hash %d, chunk %zu of %" PRIu32 " tokens", (int)hash, i,
                   chunk_tokens);
@@ -297,7 +301,10 @@ KVT_TEST(hash, key_and_fingerprint_variants_agree_with_the_linked_library)
         expected[0] = key_again(KVT_HASH_XXH3, &parent, tokens, size);
         expected[1] = key_again(KVT_HASH_XXH3, &expected[0], tokens + size, size);
         for (size_t i = 0; i < count; i++) {
-            variants[i]->chain(&parent, tokens, size, 2, keys);
+            uint64_t fingerprints[2];
+            variants[i]->chain(&parent, tokens, size, 2, keys, fingerprints);
+            cr_assert_eq(fingerprints[0], variants[i]->fingerprint(tokens, size));
+            cr_assert_eq(fingerprints[1], variants[i]->fingerprint(tokens + size, size));
             cr_assert_arr_eq(keys, expected, sizeof keys, "%s, %" PRIu32 " tokens", variants[i]->name, size);
             if (kvt_host_is_little_endian())
                 cr_assert_eq(variants[i]->fingerprint(tokens, size), fingerprint, "%s, %" PRIu32 " tokens",
