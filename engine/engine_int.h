@@ -126,6 +126,8 @@ void kvt_lower_close(kvt_engine *engine);
 void kvt_image_digest(kvt_engine *engine, kvt_tier_op *op);
 /* Read back, check: KVT_OK, KVT_CORRUPT. */
 kvt_status kvt_image_check(kvt_engine *engine, kvt_tier_op *op);
+/* Bytes of the token section of a payload of that many tokens; 0 for none. */
+uint64_t kvt_section_bytes(uint32_t tokens);
 /* Bytes of the token section of a checked payload, as it says itself; 0 for none, UINT64_MAX when it does not fit. */
 uint64_t kvt_payload_section_bytes(const kvt_record *record, const uint8_t *payload);
 void kvt_entry_to_record(const kvt_engine *engine, const kvt_entry *entry, kvt_record *out);

@@ -169,6 +169,8 @@ typedef struct kvt_options {
     uint64_t host_bytes_max;      /* bytes of the pinned pool; default 256 MiB, >= 1 MiB */
     uint64_t disk_bytes_max;      /* bytes of the lower tier on disk; default 4 GiB; an existing store keeps its own */
     uint64_t segment_bytes;       /* of a new file tier; default by size, 1 MiB..1 GiB, power of two */
+    uint64_t blob_bytes_max;      /* largest blob a new store must take; default 64 MiB. Less lets a small store have
+                                     smaller segments, which keep more of what is used */
     uint64_t write_bytes_per_day; /* write budget; default: the store's capacity; see KVT_OPEN_NO_BUDGET */
     uint64_t index_entries_max;   /* records known at once; default by capacity */
     uint32_t worker_count;        /* threads that move and check blobs; default 2, 1..64 */
@@ -287,9 +289,9 @@ typedef struct kvt_space_options {
  * Open a space. What names it (all but codec, quota, pages and strides) is hashed into its id and kept in the store as
  * text, so that the command can show it.
  *
- * Returns  KVT_OK, KVT_INVALID (kvt_last_error() names the field; a blob over KVT_BLOB_BYTES_MAX is answered with the
- *          chunk_tokens that would fit), KVT_NOMEM, KVT_IO (the descriptor cannot be written), KVT_BUSY (too many
- *          spaces), KVT_EXISTS (the store holds another descriptor under this id).
+ * Returns  KVT_OK, KVT_INVALID (kvt_last_error() names the field; a blob over KVT_BLOB_BYTES_MAX, or over what the
+ *          store's segments hold, is answered with the chunk_tokens that would fit), KVT_NOMEM, KVT_IO (the descriptor
+ * cannot be written), KVT_BUSY (too many spaces), KVT_EXISTS (the store holds another descriptor under this id).
  */
 KVT_API kvt_status kvt_space_open(kvt_engine *engine, const kvt_space_options *options, kvt_space **out);
 

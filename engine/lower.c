@@ -189,6 +189,12 @@ static kvt_status choose_tier(kvt_engine *engine, bool *out_fresh)
     return KVT_OK;
 }
 
+/* How many tokens a blob will stand for is not known here: as many as there may be. */
+static uint64_t payload_of_blob(uint64_t blob_bytes)
+{
+    return kvt_min_u64(blob_bytes + kvt_section_bytes(KVT_CHUNK_TOKENS_MAX), KVT_PAYLOAD_BYTES_MAX);
+}
+
 kvt_status kvt_lower_open(kvt_engine *engine, bool *out_fresh)
 {
     const kvt_options *options = &engine->options;
@@ -200,6 +206,7 @@ kvt_status kvt_lower_open(kvt_engine *engine, bool *out_fresh)
         .path = engine->store_path,
         .bytes_max = options->disk_bytes_max,
         .segment_bytes = options->segment_bytes,
+        .blob_bytes_max = options->blob_bytes_max == 0 ? 0 : payload_of_blob(options->blob_bytes_max),
         .io = options->io,
         .read_only = (options->flags & KVT_OPEN_READ_ONLY) != 0,
         .no_create = (options->flags & KVT_OPEN_NO_CREATE) != 0,

@@ -11,10 +11,12 @@
 
 enum { SECTION_HEAD_BYTES = 16 };
 
-uint64_t kvt_unit_section_bytes(const kvt_unit *unit)
+uint64_t kvt_section_bytes(uint32_t tokens)
 {
-    return unit->tokens == 0 ? 0 : kvt_align_up(SECTION_HEAD_BYTES + 4ull * unit->tokens, KVT_TOKEN_ALIGN);
+    return tokens == 0 ? 0 : kvt_align_up(SECTION_HEAD_BYTES + 4ull * tokens, KVT_TOKEN_ALIGN);
 }
+
+uint64_t kvt_unit_section_bytes(const kvt_unit *unit) { return kvt_section_bytes(unit->tokens); }
 
 static uint64_t chunk_begin(const kvt_unit *unit) { return (uint64_t)unit->depth * unit->space->chunk_tokens; }
 

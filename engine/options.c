@@ -30,6 +30,7 @@ static const option_row rows[] = {
     ROW(host_bytes_max, UINT64_C(256) << 20, UINT64_C(1) << 20, UINT64_C(1) << 46),
     ROW(disk_bytes_max, UINT64_C(4) << 30, UINT64_C(4) << 20, UINT64_C(1) << 50),
     ROW(segment_bytes, 0, 0, UINT64_C(1) << 30),
+    ROW(blob_bytes_max, 0, 0, KVT_BLOB_BYTES_MAX),
     ROW(write_bytes_per_day, 0, 0, UINT64_MAX),
     ROW(index_entries_max, 0, 0, UINT64_C(1) << 28),
     ROW(worker_count, 2, 1, 64),

@@ -200,16 +200,36 @@ static kvt_status choose_chunk(const kvt_space_options *options, uint32_t *out)
     return KVT_OK;
 }
 
+/* A store whose segments are too small would refuse every record of this space, one by one and quietly. */
+static kvt_status check_fits_store(const kvt_space *space, uint64_t blob)
+{
+    const kvt_tier *lower = space->engine->lower;
+    uint64_t payload = blob + kvt_section_bytes(space->chunk_tokens);
+    if (lower == NULL || lower->payload_bytes_max == 0 || payload <= lower->payload_bytes_max)
+        return KVT_OK;
+    uint32_t fit = space->chunk_tokens;
+    while (fit > 1 && payload / space->chunk_tokens * fit > lower->payload_bytes_max)
+        fit /= 2;
+    return kvt_fail(KVT_INVALID,
+                    "a chunk of %u tokens takes %" PRIu64
+                    " bytes, and a segment of this store holds records up to %" PRIu64
+                    "; use chunk_tokens %u, or a new store with a larger blob_bytes_max",
+                    space->chunk_tokens, payload, lower->payload_bytes_max, fit);
+}
+
 static kvt_status fill_layout(kvt_space *space, const kvt_space_options *options)
 {
     space->group_count = options->group_count;
     bool pages = options->group_count != 0;
+    uint64_t blob = 0;
     for (uint32_t i = 0; i < options->group_count; i++) {
         if (!kvt_group_blob_bytes(&options->groups[i], space->chunk_tokens, &space->group_bytes[i]))
             return kvt_fail(KVT_INVALID, "group %u: its bytes overflow", i);
         space->page_tokens[i] = options->groups[i].page_tokens;
+        blob += space->group_bytes[i]; /* at most KVT_BLOB_BYTES_MAX together: choose_chunk() */
         pages = pages && options->groups[i].page_count != 0;
     }
+    KVT_TRY(check_fits_store(space, blob));
     space->hint = (kvt_codec_hint){1, options->codec_level};
     if (!pages)
         return KVT_OK;

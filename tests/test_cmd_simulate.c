@@ -63,7 +63,7 @@ KVT_TEST(cmd_simulate, segments_have_the_size_the_file_tier_would_choose)
     static const struct {
         const char *disk;
         double segment_mib;
-    } cases[] = {{"575720652", 64}, {"2395865088", 128}, {"20000000000", 256}, {"66112716", 4}};
+    } cases[] = {{"575720652", 16}, {"2395865088", 32}, {"20000000000", 256}, {"66112716", 4}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *words[] = {"--trace", trace_path, "--host-bytes", "5%", "--disk-bytes", cases[i].disk};
         char *text = NULL;

@@ -189,6 +189,43 @@ KVT_TEST(restart, a_larger_store_than_asked_for_is_seen_wholly)
     rig_destroy(&r);
 }
 
+/* Without pages: only the size of a blob matters here. */
+static kvt_status open_space_of(rig *r, uint64_t blob_bytes, kvt_space **out)
+{
+    kvt_group group = {.layer_count = 1, .page_tokens = 16, .view_count = 1};
+    group.views[0] = (kvt_view){.plane_count = 1, .head_count = 1, .element_bytes = 2};
+    group.views[0].head_bytes = (uint32_t)(blob_bytes / RIG_CHUNK_TOKENS);
+    kvt_space_options options = r->space_options;
+    options.groups = &group;
+    options.group_count = 1;
+    options.chunk_tokens = RIG_CHUNK_TOKENS;
+    return kvt_space_open(r->engine, &options, out);
+}
+
+KVT_TEST(restart, a_space_whose_blobs_fit_no_segment_is_refused_with_the_way_out)
+{
+    rig r;
+    kvt_space *space = NULL;
+    rig_init(&r, true, 8 * MIB);
+    r.options.lower = KVT_LOWER_FILE;
+    r.options.disk_bytes_max = UINT64_C(16) << 20;
+    r.options.blob_bytes_max = MIB / 2;
+    kvt_status status = kvt_open(&r.options, &r.engine);
+    if (status == KVT_UNSUPPORTED) {
+        fprintf(stderr, "restart: skipped, the file tier is not built in\n");
+        rig_destroy(&r);
+        return;
+    }
+    cr_assert_eq(status, KVT_OK, "%s", kvt_last_error());
+    cr_assert_eq(open_space_of(&r, 3 * MIB, &space), KVT_INVALID);
+    cr_assert(strstr(kvt_last_error(), "blob_bytes_max") != NULL, "%s", kvt_last_error());
+    cr_assert_null(space);
+    cr_assert_eq(open_space_of(&r, MIB / 2, &space), KVT_OK, "what the store was made for: %s", kvt_last_error());
+    kvt_space_close(space);
+    rig_close(&r);
+    rig_destroy(&r);
+}
+
 KVT_TEST(restart, a_match_says_how_far_ram_alone_reaches)
 {
     static uint32_t tokens[PROMPTS][COUNT];

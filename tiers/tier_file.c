@@ -325,6 +325,7 @@ kvt_status kvt_file_open(const kvt_tier_options *options, const kvt_tier_host *h
         release(file);
         return status;
     }
+    file->tier.payload_bytes_max = kvt_segment_payload_max(file->segment_bytes);
     *out = &file->tier;
     return KVT_OK;
 }

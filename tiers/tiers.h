@@ -148,6 +148,7 @@ typedef struct kvt_tier_ops {
 
 struct kvt_tier {
     const kvt_tier_ops *ops;
+    uint64_t payload_bytes_max; /* set by open: the largest it can ever take; 0: KVT_PAYLOAD_BYTES_MAX */
 };
 
 /* NULL: not built in. */

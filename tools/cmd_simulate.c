@@ -13,13 +13,12 @@
 #include <stddef.h>
 #include <stdio.h>
 
-enum { CAPACITIES_MAX = 16, RECORD_BLOCK = 4096, TOKEN_SECTION_ALIGN = 64, TOKEN_SECTION_HEAD = 8 };
+enum { CAPACITIES_MAX = 16, RECORD_BLOCK = 4096, TOKEN_SECTION_ALIGN = 64, TOKEN_SECTION_HEAD = 16 };
 #define DISK_OTHER_BYTES    (UINT64_C(2) << 20) /* of the file tier, beside its segments */
 #define SEGMENT_BYTES_MAX   (UINT64_C(256) << 20)
 #define SEGMENT_BYTES_MIN   (UINT64_C(16) << 20)
 #define SEGMENT_BYTES_LEAST (UINT64_C(1) << 20)
-#define LARGEST_RECORD      ((UINT64_C(72) << 20) + RECORD_BLOCK)
-enum { SEGMENTS_WANTED = 64, SEGMENTS_ENOUGH = 8, FILTER_UNLIMITED = 0 };
+enum { SEGMENTS_WANTED = 64, SEGMENTS_ENOUGH = 8, SEGMENT_RECORDS_WANTED = 4, FILTER_UNLIMITED = 0 };
 
 typedef struct simulate_args {
     const char *trace;
@@ -230,10 +229,10 @@ typedef struct sizes {
 static uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
 /* A record: header block, token ids, blob; padded. */
-static uint64_t record_bytes_of(const kvt_geometry *geometry, uint32_t chunk_tokens)
+static uint64_t record_bytes_of(uint64_t blob_bytes, uint32_t tokens)
 {
-    uint64_t section = round_up(TOKEN_SECTION_HEAD + UINT64_C(4) * chunk_tokens, TOKEN_SECTION_ALIGN);
-    return RECORD_BLOCK + round_up(section + kvt_geometry_token_bytes(geometry) * chunk_tokens, RECORD_BLOCK);
+    uint64_t section = round_up(TOKEN_SECTION_HEAD + UINT64_C(4) * tokens, TOKEN_SECTION_ALIGN);
+    return RECORD_BLOCK + round_up(section + blob_bytes, RECORD_BLOCK);
 }
 
 static uint64_t segments_in(uint64_t disk_bytes, uint64_t segment_bytes)
@@ -241,15 +240,18 @@ static uint64_t segments_in(uint64_t disk_bytes, uint64_t segment_bytes)
     return disk_bytes > DISK_OTHER_BYTES ? (disk_bytes - DISK_OTHER_BYTES) / segment_bytes : 0;
 }
 
-/* As the file tier chooses: many, then large enough for the largest record, then not too few. */
-static uint64_t default_segment(uint64_t disk_bytes)
+/* As the file tier chooses when it is told how large blobs are, of however many tokens: many, then large enough for a
+ * few of the largest records, then not too few. */
+static uint64_t default_segment(uint64_t disk_bytes, uint64_t blob_bytes)
 {
+    uint64_t record = record_bytes_of(blob_bytes, KVT_CHUNK_TOKENS_MAX);
     uint64_t bytes = SEGMENT_BYTES_MAX;
     while (bytes > SEGMENT_BYTES_MIN && disk_bytes / bytes < SEGMENTS_WANTED)
         bytes /= 2;
-    while (bytes < LARGEST_RECORD && segments_in(disk_bytes, 2 * bytes) >= SEGMENTS_ENOUGH)
+    while (bytes < SEGMENT_RECORDS_WANTED * record && segments_in(disk_bytes, 2 * bytes) >= SEGMENTS_ENOUGH)
         bytes *= 2;
-    while (bytes > SEGMENT_BYTES_LEAST && segments_in(disk_bytes, bytes) < SEGMENTS_ENOUGH)
+    while (bytes > SEGMENT_BYTES_LEAST && segments_in(disk_bytes, bytes) < SEGMENTS_ENOUGH &&
+           bytes / 2 - 3 * RECORD_BLOCK >= record)
         bytes /= 2;
     return bytes;
 }
@@ -273,8 +275,9 @@ static int find_sizes(const simulate_args *args, const kvt_trace *trace, sizes *
     if (!cli_parse_share(disk, unique, &out->disk_bytes))
         return cli_fail(CLI_USAGE, disk, "is no size; use --disk-bytes 4G or 5%%");
     out->chunk_tokens = chunk;
-    out->record_bytes = args->record_bytes != 0 ? args->record_bytes : record_bytes_of(&geometry, chunk);
-    out->segment_bytes = args->segment_bytes != 0 ? args->segment_bytes : default_segment(out->disk_bytes);
+    out->record_bytes = args->record_bytes != 0 ? args->record_bytes : record_bytes_of(token_bytes * chunk, chunk);
+    out->segment_bytes =
+        args->segment_bytes != 0 ? args->segment_bytes : default_segment(out->disk_bytes, token_bytes * chunk);
     return CLI_OK;
 }
 

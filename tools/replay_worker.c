@@ -31,6 +31,7 @@ static kvt_status open_engine(kvt_replay_worker *w)
     options.host_bytes_max = o->host_bytes;
     options.disk_bytes_max = o->disk_bytes;
     options.segment_bytes = o->segment_bytes;
+    options.blob_bytes_max = kvt_geometry_token_bytes(o->geometry) * o->chunk_tokens;
     options.worker_count = o->worker_count;
     options.backend = o->backend;
     options.log = on_log;
