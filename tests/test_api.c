@@ -35,6 +35,7 @@ KVT_TEST(api, options_out_of_bounds_are_named)
     BAD(io, 7);
     BAD(flags, 1u << 30);
     BAD(close_ms_max, 4000000);
+    BAD(blob_bytes_max, KVT_BLOB_BYTES_MAX + 1);
     BAD(struct_size, 3);
 #undef BAD
     options.lower = KVT_LOWER_FILE;
@@ -224,4 +225,40 @@ KVT_TEST(api, the_version_says_what_is_inside)
 {
     cr_assert_eq(kvt_version(), KVT_RELEASE_NUMBER);
     cr_assert_eq(strncmp(kvt_version_text(), "kvtier ", 7), 0);
+}
+
+/* The example of docs/format_keys.md, whose ids were made with xxhsum and sha256sum. */
+KVT_TEST(api, a_space_is_named_by_its_descriptor_text)
+{
+    static const char *const ids[] = {"73540495091cf2f4f72f5d7aed745c83", "c67ef662b6e8d706f68fef8cd3d50767"};
+    static const char *const lines[] = {"salt=\nrank=0/1\nhash=xxh3\n",
+                                        "salt=d68629cd920ffa5d6fb782423f615479\nrank=0/1\nhash=sha256\n"};
+    kvt_engine *engine;
+    kvt_options options = KVT_OPTIONS_INIT;
+    options.lower = KVT_LOWER_NONE;
+    options.host_bytes_max = MIB;
+    cr_assert_eq(kvt_open(&options, &engine), KVT_OK);
+    kvt_group group = {.layer_count = 32, .page_tokens = 16, .view_count = 1};
+    group.views[0] = (kvt_view){.plane_count = 2, .head_count = 8, .head_bytes = 256, .element_bytes = 2};
+    for (int i = 0; i < 2; i++) {
+        kvt_space_options names = KVT_SPACE_OPTIONS_INIT;
+        names.model = "llama-3.1-8b", names.revision = "0e9e39f", names.dtype = "bf16";
+        names.position = "rope-neox theta=500000", names.chunk_tokens = 256;
+        names.groups = &group, names.group_count = 1;
+        names.salt = i == 0 ? NULL : "tenant-7";
+        names.hash = i == 0 ? KVT_HASH_XXH3 : KVT_HASH_SHA256;
+        kvt_space *space = NULL;
+        kvt_status status = kvt_space_open(engine, &names, &space);
+        if (status == KVT_UNSUPPORTED)
+            continue; /* built without SHA-256 */
+        cr_assert_eq(status, KVT_OK, "%s", kvt_last_error());
+        kvt_space_info info;
+        cr_assert_eq(kvt_space_get_info(space, &info), KVT_OK);
+        char id[KVT_KEY_TEXT_BYTES];
+        kvt_key_to_text(&info.id, id);
+        cr_assert_str_eq(id, ids[i]);
+        cr_assert_neq(strstr(info.text, lines[i]), NULL, "%s", info.text);
+        kvt_space_close(space);
+    }
+    kvt_close(engine);
 }
