@@ -8,12 +8,13 @@
 #include "kernels/rope_int.h"
 #include "kernels/rope_math.h"
 
-enum { TILE_TOKENS = 16, TILE_TURNS = 4096 };
+enum { TILE_TOKENS = 16, TILE_TURNS = 2048 };
 
 typedef struct tile { /* tokens [begin, begin + count) of a part, with their turns */
-    uint32_t begin, count, pairs;
-    float cosines[TILE_TURNS];
-    float sines[TILE_TURNS];
+    uint32_t begin, count;
+    uint32_t turn_bytes;        /* of one token's cosines */
+    double cosines[TILE_TURNS]; /* as the loops want them: doubles or floats */
+    double sines[TILE_TURNS];
 } tile;
 
 typedef struct walk {
@@ -29,19 +30,20 @@ static void fill_tile(walk *w, uint32_t begin)
     uint32_t pairs = kvt_rope_pairs(w->part->rope);
     uint64_t most = kvt_min_u64(TILE_TOKENS, TILE_TURNS / pairs);
     w->tile.begin = begin;
-    w->tile.pairs = pairs;
+    w->tile.turn_bytes = pairs * (uint32_t)(w->part->rope->element == KVT_ROPE_FP32 ? sizeof(double) : sizeof(float));
     w->tile.count = (uint32_t)kvt_min_u64(most, move->token_begin + move->token_count - begin);
     for (uint32_t t = 0; t < w->tile.count; t++)
         w->loops->turns(w->part->rope,
                         (kvt_rope_shift){w->part->shift.stored + begin + t, w->part->shift.wanted + begin + t},
-                        w->tile.cosines + (size_t)t * pairs, w->tile.sines + (size_t)t * pairs);
+                        (uint8_t *)w->tile.cosines + (size_t)t * w->tile.turn_bytes,
+                        (uint8_t *)w->tile.sines + (size_t)t * w->tile.turn_bytes);
 }
 
 static void move_rotated(const walk *w, const kvt_view *view, uint8_t *to, const uint8_t *from, uint32_t t)
 {
     const kvt_rope *rope = w->part->rope;
-    const float *cosines = w->tile.cosines + (size_t)t * w->tile.pairs;
-    const float *sines = w->tile.sines + (size_t)t * w->tile.pairs;
+    const uint8_t *cosines = (const uint8_t *)w->tile.cosines + (size_t)t * w->tile.turn_bytes;
+    const uint8_t *sines = (const uint8_t *)w->tile.sines + (size_t)t * w->tile.turn_bytes;
     uint32_t end = rope->window_begin + rope->window_bytes;
     for (uint32_t head = 0; head < view->head_count; head++) {
         memcpy(to, from, rope->window_begin);

@@ -46,7 +46,7 @@ static void load_row(const kvt_rope *rope, const void *rows, uint64_t position, 
             out[i] = kvt_rope_from_fp16(load_half(row + 2 * (size_t)i));
 }
 
-static void turns(const kvt_rope *rope, kvt_rope_shift at, float *restrict cosines, float *restrict sines)
+static void turns(const kvt_rope *rope, kvt_rope_shift at, void *restrict cosines, void *restrict sines)
 {
     float c0[KVT_ROPE_PAIRS_MAX], s0[KVT_ROPE_PAIRS_MAX], c1[KVT_ROPE_PAIRS_MAX], s1[KVT_ROPE_PAIRS_MAX];
     uint32_t pairs = kvt_rope_pairs(rope);
@@ -54,20 +54,28 @@ static void turns(const kvt_rope *rope, kvt_rope_shift at, float *restrict cosin
     load_row(rope, rope->sines, at.stored, s0);
     load_row(rope, rope->cosines, at.wanted, c1);
     load_row(rope, rope->sines, at.wanted, s1);
+    if (rope->element == KVT_ROPE_FP32) {
+        double *restrict c = cosines, *restrict s = sines;
+        for (uint32_t i = 0; i < pairs; i++)
+            kvt_rope_delta_wide((double)c0[i], (double)s0[i], (double)c1[i], (double)s1[i], &c[i], &s[i]);
+        return;
+    }
+    float *restrict c = cosines, *restrict s = sines;
     for (uint32_t i = 0; i < pairs; i++)
-        kvt_rope_delta(c0[i], s0[i], c1[i], s1[i], &cosines[i], &sines[i]);
+        kvt_rope_delta(c0[i], s0[i], c1[i], s1[i], &c[i], &s[i]);
 }
 
 /* ---------------------------------------------------------------- rotations */
 
 /* The elements of pair i of n lie `step` apart from pair to pair, and `gap` apart within a pair. */
-#define ROTATE(name, STEP, GAP, BYTES, LOAD, STORE)                                                                    \
-    static void name(uint8_t *restrict to, const uint8_t *restrict from, uint32_t n, const float *restrict cosines,    \
-                     const float *restrict sines)                                                                      \
+#define ROTATE(name, STEP, GAP, BYTES, WIDE, LOAD, STORE, TURN)                                                        \
+    static void name(uint8_t *restrict to, const uint8_t *restrict from, uint32_t n, const void *turn_cosines,         \
+                     const void *turn_sines)                                                                           \
     {                                                                                                                  \
+        const WIDE *restrict cosines = turn_cosines, *restrict sines = turn_sines;                                     \
         for (size_t i = 0; i < n; i++) {                                                                               \
             float x = LOAD(from + i * (STEP) * (BYTES)), y = LOAD(from + (i * (STEP) + (GAP)) * (BYTES));              \
-            kvt_rope_turn(&x, &y, cosines[i], sines[i]);                                                               \
+            TURN(&x, &y, cosines[i], sines[i]);                                                                        \
             STORE(to + i * (STEP) * (BYTES), x);                                                                       \
             STORE(to + (i * (STEP) + (GAP)) * (BYTES), y);                                                             \
         }                                                                                                              \
@@ -77,16 +85,17 @@ static void turns(const kvt_rope *rope, kvt_rope_shift at, float *restrict cosin
 #define LOAD_FP16(p)     kvt_rope_from_fp16(load_half(p))
 #define STORE_FP16(p, v) store_half(p, kvt_rope_to_fp16(v))
 
-ROTATE(neox_bf16, 1, n, 2, LOAD_BF16, STORE_BF16)
-ROTATE(neox_fp16, 1, n, 2, LOAD_FP16, STORE_FP16)
-ROTATE(neox_fp32, 1, n, 4, load_full, store_full)
-ROTATE(gptj_fp32, 2, 1, 4, load_full, store_full)
+ROTATE(neox_bf16, 1, n, 2, float, LOAD_BF16, STORE_BF16, kvt_rope_turn)
+ROTATE(neox_fp16, 1, n, 2, float, LOAD_FP16, STORE_FP16, kvt_rope_turn)
+ROTATE(neox_fp32, 1, n, 4, double, load_full, store_full, kvt_rope_turn_wide)
+ROTATE(gptj_fp32, 2, 1, 4, double, load_full, store_full, kvt_rope_turn_wide)
 
 /* Both elements of a pair in one word: neighbours need no shuffle. */
 #define ROTATE_WORDS(name, FROM, TO)                                                                                   \
-    static void name(uint8_t *restrict to, const uint8_t *restrict from, uint32_t n, const float *restrict cosines,    \
-                     const float *restrict sines)                                                                      \
+    static void name(uint8_t *restrict to, const uint8_t *restrict from, uint32_t n, const void *turn_cosines,         \
+                     const void *turn_sines)                                                                           \
     {                                                                                                                  \
+        const float *restrict cosines = turn_cosines, *restrict sines = turn_sines;                                    \
         for (size_t i = 0; i < n; i++) {                                                                               \
             uint32_t word;                                                                                             \
             memcpy(&word, from + 4 * i, sizeof word);                                                                  \
@@ -99,9 +108,9 @@ ROTATE(gptj_fp32, 2, 1, 4, load_full, store_full)
 ROTATE_WORDS(gptj_bf16, kvt_rope_from_bf16, kvt_rope_to_bf16)
 ROTATE_WORDS(gptj_fp16, kvt_rope_from_fp16, kvt_rope_to_fp16)
 
-static void rotate(const kvt_rope *rope, uint8_t *to, const uint8_t *from, const float *cosines, const float *sines)
+static void rotate(const kvt_rope *rope, uint8_t *to, const uint8_t *from, const void *cosines, const void *sines)
 {
-    static void (*const all[2][3])(uint8_t *, const uint8_t *, uint32_t, const float *, const float *) = {
+    static void (*const all[2][3])(uint8_t *, const uint8_t *, uint32_t, const void *, const void *) = {
         {neox_bf16, neox_fp16, neox_fp32}, {gptj_bf16, gptj_fp16, gptj_fp32}};
     all[rope->pairing][rope->element](to, from, kvt_rope_pairs(rope), cosines, sines);
 }

@@ -35,10 +35,10 @@ bool kvt_rope_part_next(kvt_rope_cursor *cursor, kvt_rope_part *part);
 /* ---- the processor's inner loops: one table per instruction set ---- */
 typedef struct kvt_rope_loops {
     const char *name;
-    /* The turns of one token, pair by pair. */
-    void (*turns)(const kvt_rope *rope, kvt_rope_shift at, float *cosines, float *sines);
+    /* The turns of one token, pair by pair: floats, or doubles for 32-bit keys. */
+    void (*turns)(const kvt_rope *rope, kvt_rope_shift at, void *cosines, void *sines);
     /* One head's window. */
-    void (*rotate)(const kvt_rope *rope, uint8_t *to, const uint8_t *from, const float *cosines, const float *sines);
+    void (*rotate)(const kvt_rope *rope, uint8_t *to, const uint8_t *from, const void *cosines, const void *sines);
 } kvt_rope_loops;
 
 /* The best table for this CPU, less what kvt_cpu_mask() hides. */

@@ -15,15 +15,23 @@
 #ifdef __CUDA_ARCH__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#define KVT_ROPE_MUL(a, b) __fmul_rn(a, b)
-#define KVT_ROPE_ADD(a, b) __fadd_rn(a, b)
-#define KVT_ROPE_SUB(a, b) __fsub_rn(a, b)
-#define KVT_ROPE_DIV(a, b) __fdiv_rn(a, b)
+#define KVT_ROPE_MUL(a, b)      __fmul_rn(a, b)
+#define KVT_ROPE_ADD(a, b)      __fadd_rn(a, b)
+#define KVT_ROPE_SUB(a, b)      __fsub_rn(a, b)
+#define KVT_ROPE_DIV(a, b)      __fdiv_rn(a, b)
+#define KVT_ROPE_WIDE_MUL(a, b) __dmul_rn(a, b)
+#define KVT_ROPE_WIDE_ADD(a, b) __dadd_rn(a, b)
+#define KVT_ROPE_WIDE_SUB(a, b) __dsub_rn(a, b)
+#define KVT_ROPE_WIDE_DIV(a, b) __ddiv_rn(a, b)
 #else
-#define KVT_ROPE_MUL(a, b) ((a) * (b))
-#define KVT_ROPE_ADD(a, b) ((a) + (b))
-#define KVT_ROPE_SUB(a, b) ((a) - (b))
-#define KVT_ROPE_DIV(a, b) ((a) / (b))
+#define KVT_ROPE_MUL(a, b)      ((a) * (b))
+#define KVT_ROPE_ADD(a, b)      ((a) + (b))
+#define KVT_ROPE_SUB(a, b)      ((a) - (b))
+#define KVT_ROPE_DIV(a, b)      ((a) / (b))
+#define KVT_ROPE_WIDE_MUL(a, b) ((a) * (b))
+#define KVT_ROPE_WIDE_ADD(a, b) ((a) + (b))
+#define KVT_ROPE_WIDE_SUB(a, b) ((a) - (b))
+#define KVT_ROPE_WIDE_DIV(a, b) ((a) / (b))
 #endif
 
 KVT_JOB_INLINE uint32_t kvt_rope_bits(float value)
@@ -87,6 +95,13 @@ KVT_JOB_INLINE uint32_t kvt_rope_to_fp16(float value)
 #endif
 }
 
+/* 32-bit elements: processors keep the bits of a NaN, devices do not. */
+KVT_JOB_INLINE float kvt_rope_to_fp32(double value)
+{
+    float rounded = (float)value;
+    return (kvt_rope_bits(rounded) & 0x7fffffff) > 0x7f800000 ? kvt_rope_float(0x7fffffff) : rounded;
+}
+
 /* ---- the rule ---- */
 
 /* The old row's entry (c0, s0) and the new one's (c1, s1) -> the turn between them. Division by the old entry's square
@@ -104,6 +119,23 @@ KVT_JOB_INLINE void kvt_rope_turn(float *x, float *y, float cosine, float sine)
     float turned_y = KVT_ROPE_ADD(KVT_ROPE_MUL(*y, cosine), KVT_ROPE_MUL(*x, sine));
     *x = turned_x;
     *y = turned_y;
+}
+
+/* The same for 32-bit keys, in double precision: with single precision the arithmetic would be as coarse as the keys.
+ */
+KVT_JOB_INLINE void kvt_rope_delta_wide(double c0, double s0, double c1, double s1, double *cosine, double *sine)
+{
+    double q = KVT_ROPE_WIDE_DIV(1.0, KVT_ROPE_WIDE_ADD(KVT_ROPE_WIDE_MUL(c0, c0), KVT_ROPE_WIDE_MUL(s0, s0)));
+    *cosine = KVT_ROPE_WIDE_MUL(KVT_ROPE_WIDE_ADD(KVT_ROPE_WIDE_MUL(c1, c0), KVT_ROPE_WIDE_MUL(s1, s0)), q);
+    *sine = KVT_ROPE_WIDE_MUL(KVT_ROPE_WIDE_SUB(KVT_ROPE_WIDE_MUL(s1, c0), KVT_ROPE_WIDE_MUL(c1, s0)), q);
+}
+
+KVT_JOB_INLINE void kvt_rope_turn_wide(float *x, float *y, double cosine, double sine)
+{
+    double turned_x = KVT_ROPE_WIDE_SUB(KVT_ROPE_WIDE_MUL((double)*x, cosine), KVT_ROPE_WIDE_MUL((double)*y, sine));
+    double turned_y = KVT_ROPE_WIDE_ADD(KVT_ROPE_WIDE_MUL((double)*y, cosine), KVT_ROPE_WIDE_MUL((double)*x, sine));
+    *x = kvt_rope_to_fp32(turned_x);
+    *y = kvt_rope_to_fp32(turned_y);
 }
 
 KVT_JOB_INLINE uint32_t kvt_rope_element_bytes(uint32_t element) { return element == KVT_ROPE_FP32 ? 4 : 2; }

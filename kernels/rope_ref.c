@@ -28,19 +28,33 @@ static void store(uint8_t *to, uint32_t i, uint32_t element, float value)
     memcpy(to + 2 * i, &half, sizeof half);
 }
 
+/* The pair (x, y) as row `at.wanted` of the table has it. */
+static void turn_pair(const kvt_rope *rope, kvt_rope_shift at, uint32_t i, float *x, float *y)
+{
+    uint64_t old_row = at.stored * rope->row_stride, new_row = at.wanted * rope->row_stride;
+    float c0 = kvt_rope_entry(rope->cosines, old_row, i, rope->table_element);
+    float s0 = kvt_rope_entry(rope->sines, old_row, i, rope->table_element);
+    float c1 = kvt_rope_entry(rope->cosines, new_row, i, rope->table_element);
+    float s1 = kvt_rope_entry(rope->sines, new_row, i, rope->table_element);
+    if (rope->element == KVT_ROPE_FP32) {
+        double cosine, sine;
+        kvt_rope_delta_wide((double)c0, (double)s0, (double)c1, (double)s1, &cosine, &sine);
+        kvt_rope_turn_wide(x, y, cosine, sine);
+    } else {
+        float cosine, sine;
+        kvt_rope_delta(c0, s0, c1, s1, &cosine, &sine);
+        kvt_rope_turn(x, y, cosine, sine);
+    }
+}
+
 static void rotate_window(const kvt_rope *rope, kvt_rope_shift at, uint8_t *to, const uint8_t *from)
 {
     uint32_t pairs = kvt_rope_pairs(rope);
-    uint64_t old_row = at.stored * rope->row_stride, new_row = at.wanted * rope->row_stride;
     for (uint32_t i = 0; i < pairs; i++) {
         uint32_t at_x = rope->pairing == KVT_ROPE_NEOX ? i : 2 * i;
         uint32_t at_y = rope->pairing == KVT_ROPE_NEOX ? i + pairs : 2 * i + 1;
-        float cosine, sine, x = load(from, at_x, rope->element), y = load(from, at_y, rope->element);
-        kvt_rope_delta(kvt_rope_entry(rope->cosines, old_row, i, rope->table_element),
-                       kvt_rope_entry(rope->sines, old_row, i, rope->table_element),
-                       kvt_rope_entry(rope->cosines, new_row, i, rope->table_element),
-                       kvt_rope_entry(rope->sines, new_row, i, rope->table_element), &cosine, &sine);
-        kvt_rope_turn(&x, &y, cosine, sine);
+        float x = load(from, at_x, rope->element), y = load(from, at_y, rope->element);
+        turn_pair(rope, at, i, &x, &y);
         store(to, at_x, rope->element, x);
         store(to, at_y, rope->element, y);
     }
