@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Fences: one CUDA event each, from a pool, so that a move allocates nothing once the pool has grown to the number of
- * moves under way. A wait spins for the time of a small transfer and sleeps in short naps afterwards.
+ * moves under way. A wait asks without a pause for the time of a small transfer, lets other threads run between its
+ * questions for that of a chunk, and sleeps afterwards, for a share of what it has waited so far: the shortest sleep
+ * that a kernel grants is 50 us, which a chunk's transfer would feel.
  */
 #include "kernels/cuda_int.h"
 
+#include <sched.h>
 #include <time.h>
 
-enum { SPIN_NS = 100000, NAP_NS = 20000 };
+enum { SPIN_NS = 50000, YIELD_NS = 2000000, NAP_SHARE = 32, NAP_NS_MAX = 1000000 };
 
 static kvt_cuda_fence *take_idle(kvt_cuda *cuda)
 {
@@ -49,6 +52,14 @@ kvt_status kvt_cuda_fence_record(kvt_cuda *cuda, cudaStream_t stream, kvt_fence 
     return KVT_OK;
 }
 
+static void pause_after(uint64_t waited_ns)
+{
+    if (waited_ns > YIELD_NS)
+        nanosleep(&(struct timespec){.tv_nsec = (long)kvt_min_u64(waited_ns / NAP_SHARE, NAP_NS_MAX)}, NULL);
+    else if (waited_ns > SPIN_NS)
+        sched_yield();
+}
+
 kvt_status kvt_cuda_fence_wait(void *context, kvt_fence *fence)
 {
     kvt_cuda *cuda = context;
@@ -56,8 +67,7 @@ kvt_status kvt_cuda_fence_wait(void *context, kvt_fence *fence)
     uint64_t begin = kvt_now_ns();
     cudaError_t error;
     while ((error = cudaEventQuery(held->event)) == cudaErrorNotReady)
-        if (kvt_now_ns() - begin > SPIN_NS)
-            nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+        pause_after(kvt_now_ns() - begin);
     give_idle(cuda, held);
     return error == cudaSuccess ? KVT_OK : kvt_cuda_fail(error, "a move on the device");
 }

@@ -23,11 +23,13 @@ typedef struct check_options {
 
 enum { BLOCK_BYTES = 64 << 20 };
 
-/* One block of pages and one of registered host memory serve all cases in turn. */
+/* One block of pages and one of registered host memory serve all cases in turn; `mirror` is device memory that takes
+ * the place of the latter where blobs are to lie on the device. */
 typedef struct rig {
     kvt_backend *backend;
     void *pages;
-    void *segments;
+    uint8_t *segments;
+    uint8_t *mirror; /* NULL: segments are moved where they are */
 } rig;
 
 static void *pages_alloc(void *arg, uint64_t bytes) { return bytes <= BLOCK_BYTES ? ((rig *)arg)->pages : NULL; }
@@ -44,33 +46,62 @@ static bool pages_read(void *arg, void *to, const void *from, uint64_t bytes)
     return kvt_backend_pages_copy(((rig *)arg)->backend, KVT_GATHER, to, from, bytes) == KVT_OK;
 }
 
+/* Segments to the mirror before a move, or back behind it. */
+static kvt_status mirror_copy(rig *r, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
+                              size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t bytes = kvt_layout_group_bytes(layout, moves[i].group, moves[i].segment_tokens);
+        uint8_t *host = moves[i].segment, *device = r->mirror + (host - r->segments);
+        KVT_TRY(direction == KVT_SCATTER ? kvt_backend_pages_copy(r->backend, direction, device, host, bytes)
+                                         : kvt_backend_pages_copy(r->backend, direction, host, device, bytes));
+    }
+    return KVT_OK;
+}
+
 static kvt_status rig_move(void *arg, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
                            size_t count)
 {
-    return kvt_case_move_backend(((rig *)arg)->backend, layout, direction, moves, count);
+    rig *r = arg;
+    kvt_move placed[KVT_CASE_MOVES_MAX] = {{0}};
+    if (r->mirror == NULL)
+        return kvt_case_move_backend(r->backend, layout, direction, moves, count);
+    KVT_TRY(mirror_copy(r, layout, KVT_SCATTER, moves, count));
+    for (size_t i = 0; i < count; i++) {
+        placed[i] = moves[i];
+        placed[i].segment = r->mirror + (moves[i].segment - r->segments);
+    }
+    KVT_TRY(kvt_case_move_backend(r->backend, layout, direction, placed, count));
+    return mirror_copy(r, layout, KVT_GATHER, moves, count);
 }
 
-static bool rig_open(rig *r, kvt_backend *backend)
+static bool rig_open(rig *r, kvt_backend *backend, bool on_device)
 {
     kvt_page_kind kind;
+    void *mirror = NULL;
     *r = (rig){.backend = backend, .segments = kvt_pages_map(BLOCK_BYTES, &kind)};
-    return r->segments != NULL && kvt_backend_host_register(backend, r->segments, BLOCK_BYTES) == KVT_OK &&
-           kvt_backend_pages_alloc(backend, BLOCK_BYTES, &r->pages) == KVT_OK;
+    bool ok = r->segments != NULL && kvt_backend_host_register(backend, r->segments, BLOCK_BYTES) == KVT_OK &&
+              kvt_backend_pages_alloc(backend, BLOCK_BYTES, &r->pages) == KVT_OK &&
+              (!on_device || kvt_backend_pages_alloc(backend, BLOCK_BYTES, &mirror) == KVT_OK);
+    r->mirror = mirror;
+    return ok;
 }
 
 static void rig_close(rig *r)
 {
     kvt_backend_pages_free(r->backend, r->pages, BLOCK_BYTES);
+    kvt_backend_pages_free(r->backend, r->mirror, BLOCK_BYTES);
     if (r->segments != NULL) {
         kvt_backend_host_unregister(r->backend, r->segments);
         kvt_pages_unmap(r->segments, BLOCK_BYTES);
     }
 }
 
-static void check_cases(const check_options *options, kvt_backend *backend, uint32_t *passed, uint32_t *failed)
+static void check_cases(const check_options *options, kvt_backend *backend, bool on_device, uint32_t *passed,
+                        uint32_t *failed)
 {
     rig r;
-    if (!rig_open(&r, backend)) {
+    if (!rig_open(&r, backend, on_device)) {
         printf("  no memory for the cases: %s\n", kvt_last_error());
         ++*failed;
         rig_close(&r);
@@ -285,6 +316,24 @@ static void print_log(void *arg, kvt_log_level level, const char *message)
         fprintf(stderr, "kernelcheck: %s\n", message);
 }
 
+/* A device has more than one way to move; each meets every case. */
+static void check_ways(const check_options *options, kvt_backend *backend, uint32_t caps, uint32_t *passed,
+                       uint32_t *failed)
+{
+    static const char *const ways[] = {"by its own choice", "by copies", "staged", "direct", "blobs on the device"};
+    enum { ON_DEVICE = 4, WAYS };
+    const kvt_backend_tuning automatic = {0};
+    for (uint32_t way = 0; way < ((caps & KVT_BACKEND_DEVICE) != 0 ? WAYS : 1); way++) {
+        const kvt_backend_tuning tuning = {.transport = way == ON_DEVICE ? KVT_TRANSPORT_AUTO : way};
+        const uint32_t passed_before = *passed, failed_before = *failed;
+        if (way != 0 && kvt_backend_tune(backend, &tuning) != KVT_OK)
+            continue;
+        check_cases(options, backend, way == ON_DEVICE, passed, failed);
+        printf("  %s: %u cases passed, %u failed\n", ways[way], *passed - passed_before, *failed - failed_before);
+    }
+    kvt_backend_tune(backend, &automatic);
+}
+
 static void check_backend(const check_options *options, const char *name, uint32_t *passed, uint32_t *failed)
 {
     const kvt_log log = {print_log, NULL};
@@ -297,9 +346,7 @@ static void check_backend(const check_options *options, const char *name, uint32
     kvt_backend_info info;
     kvt_backend_get_info(backend, &info);
     printf("%s (%s)\n", info.name, info.device);
-    uint32_t passed_before = *passed, failed_before = *failed;
-    check_cases(options, backend, passed, failed);
-    printf("  %u cases passed, %u failed\n", *passed - passed_before, *failed - failed_before);
+    check_ways(options, backend, info.caps, passed, failed);
     if (options->bench)
         bench_all(options, backend, failed);
     kvt_backend_close(backend);

@@ -12,6 +12,21 @@
 
 #define NEIGHBOUR_BYTES (UINT64_C(1) << 30)
 
+/* A kernel of a prefill lasts some hundred microseconds; one that lasts milliseconds is the worst case for whoever
+ * needs a multiprocessor in between. */
+typedef struct load {
+    const char *name;
+    int kind;
+    uint64_t bytes; /* of the memory that it streams through */
+    uint32_t passes, launches;
+} load;
+static const load loads[] = {
+    {"memory, long kernels", 0, NEIGHBOUR_BYTES, 4, 2},
+    {"memory, short kernels", 0, NEIGHBOUR_BYTES * 3 / 8, 1, 16},
+    {"arithmetic, long kernels", 1, 0, 100, 1},
+    {"arithmetic, short kernels", 1, 0, 6, 16},
+};
+
 typedef struct mover {
     gb_set *set;
     kvt_direction direction;
@@ -43,7 +58,7 @@ typedef struct neighbour {
     gb *bench;
     float *memory;
     cudaEvent_t from, to;
-    int kind;
+    const load *load;
 } neighbour;
 
 static bool neighbour_run(neighbour *n, gb_series *out)
@@ -51,10 +66,11 @@ static bool neighbour_run(neighbour *n, gb_series *out)
     float ms = 0;
     bool ok = true;
     for (uint32_t r = 0; ok && r < n->bench->rounds; r++) {
-        ok = GB_CUDA(cudaEventRecord(n->from, n->bench->other)) &&
-             GB_CUDA((cudaError_t)gb_neighbour(n->kind, n->memory, NEIGHBOUR_BYTES / 4, n->kind == 0 ? 4 : 100,
-                                               n->bench->other)) &&
-             GB_CUDA(cudaEventRecord(n->to, n->bench->other)) && GB_CUDA(cudaEventSynchronize(n->to)) &&
+        ok = GB_CUDA(cudaEventRecord(n->from, n->bench->other));
+        for (uint32_t i = 0; ok && i < n->load->launches; i++)
+            ok = GB_CUDA((cudaError_t)gb_neighbour(n->load->kind, n->memory, n->load->bytes / 4, n->load->passes,
+                                                   n->bench->other));
+        ok = ok && GB_CUDA(cudaEventRecord(n->to, n->bench->other)) && GB_CUDA(cudaEventSynchronize(n->to)) &&
              GB_CUDA(cudaEventElapsedTime(&ms, n->from, n->to));
         gb_add(out, (double)ms * 1000);
     }
@@ -87,12 +103,13 @@ static void beside(neighbour *n, gb_set *set, kvt_direction direction, uint32_t 
         pthread_join(thread, NULL);
     }
     b->failed += !ok;
-    gb_row_begin(b, "beside", n->kind == 0 ? "memory-bound" : "arithmetic-bound");
+    gb_row_begin(b, "beside", n->load->name);
     gb_row_text(b, "transport", names[transport]);
     gb_row_text(b, "way", direction == KVT_GATHER ? "out" : "in");
     gb_row_real(b, "mib", (double)set->blob_bytes / 1048576);
     gb_row_real(b, "idle_gbs", (double)idle.bytes / (double)idle.ns);
     gb_row_real(b, "busy_gbs", (double)busy.bytes / (double)busy.ns);
+    gb_row_real(b, "kernel_us", gb_median(&alone) / n->load->launches);
     gb_row_real(b, "alone_us", gb_median(&alone));
     gb_row_real(b, "beside_us", gb_median(&together));
     gb_row_real(b, "slowdown", gb_median(&together) / gb_median(&alone) - 1);
@@ -113,8 +130,9 @@ void gb_neighbours(gb *bench)
     ok = ok && GB_CUDA(cudaMalloc(&memory, NEIGHBOUR_BYTES)) && GB_CUDA(cudaMemset(memory, 0, NEIGHBOUR_BYTES)) &&
          GB_CUDA(cudaEventCreate(&n.from)) && GB_CUDA(cudaEventCreate(&n.to));
     n.memory = memory;
-    for (n.kind = 0; ok && n.kind < 2; n.kind++)
+    for (size_t i = 0; ok && i < sizeof loads / sizeof *loads; i++)
         for (int d = 0; d < 2; d++) {
+            n.load = &loads[i];
             beside(&n, &sets[1], (kvt_direction)d, KVT_TRANSPORT_COPIES); /* 512 KiB runs: as it is chosen for */
             beside(&n, &sets[0], (kvt_direction)d, KVT_TRANSPORT_STAGED);
             beside(&n, &sets[2], (kvt_direction)d, KVT_TRANSPORT_DIRECT);

@@ -88,17 +88,37 @@ static void report(gb_set *set, const gb_case *of, kvt_direction direction, uint
     gb_row_end(b);
 }
 
+/* A transport that is many times slower than the planner's choice is timed once, with one blob. */
+static void probe(gb_set *set, kvt_direction direction, contest *c, bool hopeless[TRANSPORTS])
+{
+    const double times = 4;
+    double us[TRANSPORTS];
+    for (uint32_t t = 0; t < TRANSPORTS; t++) {
+        use(set->bench, t);
+        moves_us(set, direction, t, 1); /* warms up */
+        us[t] = moves_us(set, direction, 1 + t, 1);
+    }
+    for (uint32_t t = 0; t < TRANSPORTS; t++) {
+        hopeless[t] = us[t] > times * us[0];
+        if (hopeless[t])
+            gb_add(&c->move[t], us[t]);
+    }
+}
+
 static void run_one(gb_set *set, const gb_case *of, kvt_direction direction, uint32_t queued)
 {
     static contest c;
     memset(&c, 0, sizeof c);
     gb *b = set->bench;
     uint32_t rounds = queued > 1 ? (b->rounds + 2) / 3 : b->rounds;
-    for (uint32_t r = 0; r <= rounds; r++) {
-        if (r == 1)
-            memset(&c, 0, sizeof c);
+    bool hopeless[TRANSPORTS];
+    copies_us(set, direction, 0, queued); /* warms up */
+    probe(set, direction, &c, hopeless);
+    for (uint32_t r = 0; r < rounds; r++) {
         gb_add(&c.copy, copies_us(set, direction, r, queued));
         for (uint32_t t = 0; t < TRANSPORTS; t++) {
+            if (hopeless[t])
+                continue;
             use(b, t);
             gb_add(&c.move[t], moves_us(set, direction, r + 1 + t, queued));
         }
@@ -176,44 +196,52 @@ void gb_both(gb *bench)
 
 /* -------------------------------------------------------------------- layers */
 
-/* A chunk comes back in `parts` calls; when is the first part usable, and when is all of it? */
-static bool by_parts(gb_set *set, uint32_t blob, uint32_t parts, double *first_us, double *all_us)
+/* A chunk comes back in `parts` calls; when is the first part usable on the device, and when is all of it? */
+static bool by_parts(gb_set *set, uint32_t blob, uint32_t parts, const cudaEvent_t events[3], double us[2])
 {
     kvt_fence fences[64] = {{0}};
     gb *b = set->bench;
-    bool ok = GB_CUDA(cudaDeviceSynchronize());
-    uint64_t at = kvt_now_ns();
+    bool ok = GB_CUDA(cudaDeviceSynchronize()) && GB_CUDA(cudaEventRecord(events[0], b->stream));
     for (uint32_t p = 0; ok && p < parts; p++) {
         kvt_move move = gb_set_move(set, blob);
         uint32_t layers = move.layer_count / parts;
         move.layer_begin = p * layers;
         move.layer_count = layers;
         ok = kvt_backend_move(b->backend, set->layout, KVT_SCATTER, &move, 1, b->stream, &fences[p]) == KVT_OK;
+        if (ok && (p == 0 || p + 1 == parts))
+            ok = kvt_backend_fence_order(b->backend, &fences[p], b->other) == KVT_OK &&
+                 GB_CUDA(cudaEventRecord(events[p == 0 ? 1 : 2], b->other));
     }
-    for (uint32_t p = 0; p < parts; p++) {
+    for (uint32_t p = 0; p < parts; p++)
         ok = kvt_backend_fence_wait(b->backend, &fences[p]) == KVT_OK && ok;
-        if (p == 0)
-            *first_us = (double)(kvt_now_ns() - at) / 1000;
+    for (uint32_t i = 0; ok && i < 2; i++) {
+        float ms = 0;
+        const uint32_t last = parts == 1 ? 1 : i + 1;
+        ok = GB_CUDA(cudaEventSynchronize(events[last])) && GB_CUDA(cudaEventElapsedTime(&ms, events[0], events[last]));
+        us[i] = (double)ms * 1000;
     }
-    *all_us = (double)(kvt_now_ns() - at) / 1000;
     return ok;
 }
 
 void gb_layers(gb *bench)
 {
     const gb_case of = {"llama-3.1-8b 32 MiB", "vllm-flash-nhd", 32, 8, 256, 16, 256};
-    static const uint32_t parts[] = {1, 4, 8, 32};
+    static const uint32_t parts[] = {1, 2, 4, 8, 32};
+    cudaEvent_t events[3];
     gb_set set;
+    for (int i = 0; i < 3; i++)
+        if (!GB_CUDA(cudaEventCreate(&events[i])))
+            return;
     if (gb_set_open(&set, bench, &of, 16, false))
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
             static gb_series first, all;
             bool ok = true;
             for (uint32_t r = 0; ok && r <= bench->rounds; r++) {
-                double first_us = 0, all_us = 0;
+                double us[2] = {0, 0};
                 if (r <= 1)
                     first.count = all.count = 0;
-                ok = by_parts(&set, r, parts[i], &first_us, &all_us);
-                gb_add(&first, first_us), gb_add(&all, all_us);
+                ok = by_parts(&set, r, parts[i], events, us);
+                gb_add(&first, us[0]), gb_add(&all, us[1]);
             }
             gb_row_begin(bench, "layers", of.name);
             gb_row_real(bench, "parts", parts[i]);
@@ -223,4 +251,6 @@ void gb_layers(gb *bench)
             bench->failed += !ok;
         }
     gb_set_close(&set);
+    for (int i = 0; i < 3; i++)
+        cudaEventDestroy(events[i]);
 }
