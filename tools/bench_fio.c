@@ -13,10 +13,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <unistd.h>
 
-enum { DEPTH_MAX = 64, SAMPLE_BYTES = 4096, POOL_RECORDS = 16 };
-#define WAIT_NS (UINT64_C(60) * 1000000000)
+enum { DEPTH_MAX = 64, SAMPLE_BYTES = 4096, POOL_RECORDS = 16, WAIT_MS = 60000 };
 static const uint64_t SIZES[] = {512 << 10, 1 << 20, 4 << 20};
 enum { SIZE_COUNT = sizeof SIZES / sizeof *SIZES };
 
@@ -125,12 +125,26 @@ static kvt_status check_bytes(rig *r, const slot *s, uint64_t at, uint64_t bytes
     return kvt_fail(KVT_CORRUPT, "record %" PRIu64 " has wrong bytes from %" PRIu64 " on", s->number, at + first);
 }
 
-/* Take the completion of a slot and look at what it brought. */
-static kvt_status finish(rig *r, uint32_t i, bool put)
+/* The next completion, whichever request ends first: fio does not wait for the oldest either. */
+static kvt_status take(rig *r, uint32_t *out_slot, kvt_completion *out)
 {
-    slot *s = &r->slots[i];
+    struct pollfd ready = {.fd = kvt_eventfd(r->engine), .events = POLLIN};
+    while (kvt_poll(r->engine, out, 1) == 0) {
+        int woken = poll(&ready, 1, WAIT_MS);
+        if (woken == 0 || (woken < 0 && errno != EINTR))
+            return kvt_fail(KVT_TIMEOUT, "no request ended within a minute");
+    }
+    for (*out_slot = 0; r->slots[*out_slot].ticket != out->ticket; ++*out_slot)
+        ;
+    return KVT_OK;
+}
+
+/* Take a completion and look at what it brought. */
+static kvt_status finish(rig *r, bool put, uint32_t *out_slot)
+{
     kvt_completion done;
-    KVT_TRY(kvt_wait(r->engine, s->ticket, WAIT_NS, &done));
+    KVT_TRY(take(r, out_slot, &done));
+    slot *s = &r->slots[*out_slot];
     s->ticket = 0;
     if (put && (done.status != KVT_OK || (s->item.tiers & KVT_TIER_BIT(KVT_TIER_FILE)) == 0))
         return kvt_fail(KVT_NOSPACE, "a put did not reach the disk: %s", kvt_status_text(done.cause));
@@ -155,10 +169,10 @@ static uint64_t choose(rig *r, bool put)
     return r->next - 1 - r->random % r->window;
 }
 
-/* Keep `depth` requests under way for run_ns, oldest first, then drain. Returns bytes per second. */
+/* Keep `depth` requests under way for run_ns, then drain. Returns bytes per second. */
 static kvt_status run_ours(rig *r, bool put, uint64_t run_ns, double *out_rate)
 {
-    uint32_t depth = (uint32_t)r->args->depth;
+    uint32_t free_slot, depth = (uint32_t)r->args->depth;
     r->moved_bytes = 0;
     r->lower_bytes = 0;
     for (uint32_t i = 0; put && i < depth; i++)
@@ -166,12 +180,12 @@ static kvt_status run_ours(rig *r, bool put, uint64_t run_ns, double *out_rate)
     uint64_t start = kvt_now_ns();
     for (uint32_t i = 0; i < depth; i++)
         KVT_TRY(submit(r, i, choose(r, put), put));
-    for (uint32_t i = 0; kvt_now_ns() - start < run_ns; i = (i + 1) % depth) {
-        KVT_TRY(finish(r, i, put));
-        KVT_TRY(submit(r, i, choose(r, put), put));
+    while (kvt_now_ns() - start < run_ns) {
+        KVT_TRY(finish(r, put, &free_slot));
+        KVT_TRY(submit(r, free_slot, choose(r, put), put));
     }
     for (uint32_t i = 0; i < depth; i++)
-        KVT_TRY(finish(r, i, put));
+        KVT_TRY(finish(r, put, &free_slot));
     *out_rate = (double)r->moved_bytes / ((double)(kvt_now_ns() - start) / 1e9);
     if (!put && r->lower_bytes < r->moved_bytes / 100 * 95)
         return kvt_fail(KVT_INVALID, "only %" PRIu64 " of %" PRIu64 " bytes came from disk; the rest was in RAM",
@@ -190,7 +204,8 @@ static kvt_status prepare(rig *r)
     for (uint32_t n = 0; n < 16; n++) {
         KVT_TRY(submit(r, 0, choose(r, false), false));
         uint64_t before = r->moved_bytes;
-        KVT_TRY(finish(r, 0, false));
+        uint32_t at;
+        KVT_TRY(finish(r, false, &at));
         if (r->moved_bytes != before)
             KVT_TRY(check_bytes(r, &r->slots[0], 0, r->record_bytes));
     }
