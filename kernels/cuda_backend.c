@@ -181,5 +181,6 @@ const kvt_backend_ops kvt_backend_cuda = {
     .fence_order = kvt_cuda_fence_order,
     .tune = cuda_tune,
     .calibration = cuda_calibration,
+    .scatter_rope = kvt_cuda_scatter_rope,
     .absent = cuda_absent,
 };

@@ -10,7 +10,9 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda_launch.h"
+#include "kernels/cuda_rope.h"
 #include "kernels/layout_int.h"
+#include "kernels/rope_int.h"
 
 #include <cuda_runtime_api.h>
 #include <pthread.h>
@@ -58,6 +60,7 @@ typedef struct kvt_cuda_pipe {
     uint32_t next_slot;
     kvt_cuda_entries entries;
     kvt_cuda_job job; /* parameters of the next launch */
+    kvt_cuda_rope_job rope;
 } kvt_cuda_pipe;
 
 /* kvt_fence.impl: one event, from a pool. */
@@ -156,6 +159,9 @@ typedef struct kvt_cuda_target {
 } kvt_cuda_target;
 kvt_status kvt_cuda_run_jobs(const kvt_cuda_target *to, const kvt_layout *layout, kvt_direction direction,
                              const kvt_move *moves, size_t count);
+/* The same for a scatter whose keys turn (cuda_rope_jobs.c); in place: turns what a plain scatter left. */
+kvt_status kvt_cuda_run_ropes(const kvt_cuda_target *to, kvt_cuda_rope_job *parameters, const kvt_layout *layout,
+                              const kvt_move *moves, size_t count, const kvt_rope_set *set, bool in_place);
 /* Extents [begin, begin + count) of dimension d. */
 void kvt_cuda_job_part(kvt_job *job, uint32_t d, uint32_t begin, uint32_t count);
 
@@ -180,6 +186,8 @@ bool kvt_cuda_cut_next(kvt_cuda_cut *cut, kvt_move *out);
 /* ---- transports (cuda_transport.c) ---- */
 kvt_status kvt_cuda_move(void *context, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
                          size_t count, void *stream, kvt_fence *fence);
+kvt_status kvt_cuda_scatter_rope(void *context, const kvt_layout *layout, const kvt_move *moves, size_t count,
+                                 const kvt_rope_set *set, void *stream, kvt_fence *fence);
 
 /* ---- calibration and choice (cuda_calibrate.c) ---- */
 kvt_status kvt_cuda_calibrate(kvt_cuda *cuda);

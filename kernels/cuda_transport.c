@@ -12,8 +12,10 @@ typedef struct call {
     kvt_cuda_pipe *pipe;
     const kvt_layout *layout;
     kvt_direction direction;
-    cudaStream_t stream; /* the caller's */
-    bool started;        /* something is queued, and `last` ends behind all of it */
+    const kvt_move *moves;   /* all of the call */
+    const kvt_rope_set *set; /* keys turn on the way; NULL: none do */
+    cudaStream_t stream;     /* the caller's */
+    bool started;            /* something is queued, and `last` ends behind all of it */
     cudaStream_t last;
 } call;
 
@@ -45,6 +47,34 @@ static kvt_status ends_on(call *c, cudaStream_t stream)
     c->started = true;
     c->last = stream;
     return KVT_OK;
+}
+
+/* ------------------------------------------------------------------ kernels */
+
+/* Kernels over moves, whose keys turn by `shifts` if any do; a call's own moves bring their own. */
+static kvt_status run_kernels(call *c, const kvt_cuda_target *to, const kvt_move *moves, const kvt_rope_shift *shifts,
+                              size_t count)
+{
+    if (c->set == NULL)
+        return kvt_cuda_run_jobs(to, c->layout, c->direction, moves, count);
+    const kvt_rope_set set = {.ropes = c->set->ropes, .shifts = shifts, .rope_count = c->set->rope_count};
+    return kvt_cuda_run_ropes(to, &c->pipe->rope, c->layout, moves, count, &set, false);
+}
+
+static const kvt_rope_shift *shifts_of(const call *c, const kvt_move *moves)
+{
+    return c->set != NULL ? c->set->shifts + (moves - c->moves) : NULL;
+}
+
+/* Behind copies: what they left in the pages turns there. */
+static kvt_status turn_in_place(call *c, const kvt_move *moves, const kvt_rope_shift *shifts, size_t count)
+{
+    if (c->set == NULL)
+        return KVT_OK;
+    const kvt_rope_set set = {.ropes = c->set->ropes, .shifts = shifts, .rope_count = c->set->rope_count};
+    kvt_cuda_target to = {&c->pipe->job, {KVT_CUDA_THREADS_MAX, 8, c->cuda->knobs.quota}, c->pipe->kernels};
+    KVT_TRY(ends_on(c, c->pipe->kernels));
+    return kvt_cuda_run_ropes(&to, &c->pipe->rope, c->layout, moves, count, &set, true);
 }
 
 /* ------------------------------------------------------------------ copies */
@@ -120,7 +150,8 @@ static kvt_status copy_strip(call *c, const kvt_strip *strip, bool pinned)
     return KVT_OK;
 }
 
-static kvt_status move_by_copies(call *c, const kvt_move *moves, size_t count, bool pinned)
+static kvt_status move_by_copies(call *c, const kvt_move *moves, const kvt_rope_shift *shifts, size_t count,
+                                 bool pinned)
 {
     kvt_job_plan plan;
     kvt_job job;
@@ -134,15 +165,17 @@ static kvt_status move_by_copies(call *c, const kvt_move *moves, size_t count, b
             KVT_TRY(copy_strip(c, &strip, pinned));
     }
     KVT_TRY(flush_copies(c, pinned));
-    return ends_on(c, c->pipe->copies);
+    KVT_TRY(ends_on(c, c->pipe->copies));
+    return turn_in_place(c, moves, shifts, count);
 }
 
 /* ------------------------------------------------------------------ staging */
 
 /* What goes through one slot: parts of moves, packed one behind another. */
 typedef struct piece {
-    kvt_move parts[KVT_JOB_BLOBS_MAX];  /* on the caller's segments */
-    kvt_move packed[KVT_JOB_BLOBS_MAX]; /* the same on the slot */
+    kvt_move parts[KVT_JOB_BLOBS_MAX];        /* on the caller's segments */
+    kvt_move packed[KVT_JOB_BLOBS_MAX];       /* the same on the slot */
+    kvt_rope_shift shifts[KVT_JOB_BLOBS_MAX]; /* of the packed ones */
     uint64_t offsets[KVT_JOB_BLOBS_MAX];
     uint32_t count;
     uint64_t bytes;
@@ -160,7 +193,7 @@ static uint64_t packed_bytes(const kvt_layout *layout, const kvt_move *part)
     return part->layer_count * group->layer_token_bytes * packed_tokens(group, part);
 }
 
-static void pack(piece *to, const kvt_layout *layout, const kvt_move *part, uint8_t *slot)
+static void pack(piece *to, const kvt_layout *layout, const kvt_move *part, kvt_rope_shift shift, uint8_t *slot)
 {
     const kvt_layout_group *group = &layout->groups[part->group];
     uint32_t tokens = packed_tokens(group, part), i = to->count++;
@@ -172,6 +205,8 @@ static void pack(piece *to, const kvt_layout *layout, const kvt_move *part, uint
     to->packed[i].pages = part->pages + part->token_begin / group->page_tokens;
     to->packed[i].segment_tokens = tokens;
     to->packed[i].token_begin = part->token_begin % group->page_tokens;
+    uint32_t dropped = part->token_begin - to->packed[i].token_begin; /* tokens in front that are not in the slot */
+    to->shifts[i] = (kvt_rope_shift){shift.stored + dropped, shift.wanted + dropped};
     to->bytes += kvt_align_up(packed_bytes(layout, part), 256);
 }
 
@@ -213,7 +248,7 @@ static kvt_status piece_kernels(call *c, const piece *of)
     kvt_cuda_target to = {&c->pipe->job, {KVT_CUDA_THREADS_MAX, 8, knobs->staged_blocks}, c->pipe->kernels};
     if (knobs->quota != 0)
         to.grid.block_limit = (uint32_t)kvt_min_u64(to.grid.block_limit, knobs->quota);
-    return kvt_cuda_run_jobs(&to, c->layout, c->direction, of->packed, of->count);
+    return run_kernels(c, &to, of->packed, of->shifts, of->count);
 }
 
 /* Out: pages -> slot -> host. In: host -> slot -> pages. Events hand the slot over, in both directions of the ring. */
@@ -231,13 +266,20 @@ static kvt_status run_piece(call *c, const piece *of, kvt_cuda_slot *slot, bool 
     return KVT_OK;
 }
 
+/* Of the move that was cut last. */
+static kvt_rope_shift shift_of(const call *c, const kvt_cuda_cut *cut)
+{
+    const kvt_rope_shift none = {0, 0};
+    return c->set != NULL ? shifts_of(c, cut->moves)[cut->index] : none;
+}
+
 /* As many parts as the slot is meant to take; *more says whether *part holds one that is left. */
 static void fill_piece(call *c, kvt_cuda_cut *cut, kvt_move *part, bool *more, piece *to, uint8_t *slot)
 {
     to->count = 0;
     to->bytes = 0;
     do {
-        pack(to, c->layout, part, slot);
+        pack(to, c->layout, part, shift_of(c, cut), slot);
         *more = kvt_cuda_cut_next(cut, part);
     } while (*more && to->count < KVT_JOB_BLOBS_MAX &&
              to->bytes + packed_bytes(c->layout, part) <= c->cuda->knobs.piece_bytes);
@@ -254,7 +296,8 @@ static kvt_status move_staged(call *c, const kvt_move *moves, size_t count, bool
     bool more = kvt_cuda_cut_next(&cut, &part);
     while (more) {
         if (packed_bytes(c->layout, &part) > KVT_CUDA_SLOT_BYTES) { /* a page of one layer that no slot takes */
-            KVT_TRY(move_by_copies(c, &part, 1, pinned));
+            const kvt_rope_shift shift = shift_of(c, &cut);
+            KVT_TRY(move_by_copies(c, &part, &shift, 1, pinned));
             more = kvt_cuda_cut_next(&cut, &part);
             continue;
         }
@@ -266,7 +309,7 @@ static kvt_status move_staged(call *c, const kvt_move *moves, size_t count, bool
     return KVT_OK;
 }
 
-/* ------------------------------------------------------------------ kernels */
+/* ---------------------------------------------------- kernels, by themselves */
 
 /* Fewer bytes want more of them at once per thread, many bytes more blocks: docs/gpu_backend.md, "On the device". */
 static kvt_cuda_grid device_grid(const kvt_cuda_knobs *knobs, const kvt_cuda_ask *ask)
@@ -283,7 +326,7 @@ static kvt_cuda_grid device_grid(const kvt_cuda_knobs *knobs, const kvt_cuda_ask
 static kvt_status move_on_device(call *c, const kvt_move *moves, size_t count, const kvt_cuda_ask *ask)
 {
     kvt_cuda_target to = {&c->pipe->job, device_grid(&c->cuda->knobs, ask), c->stream};
-    KVT_TRY(kvt_cuda_run_jobs(&to, c->layout, c->direction, moves, count));
+    KVT_TRY(run_kernels(c, &to, moves, shifts_of(c, moves), count));
     return ends_on(c, c->stream);
 }
 
@@ -295,7 +338,7 @@ static kvt_status move_direct(call *c, const kvt_move *moves, size_t count, cons
         blocks = (uint32_t)kvt_min_u64(blocks, knobs->quota);
     kvt_cuda_target to = {&c->pipe->job, {KVT_CUDA_THREADS_MAX, 8, blocks}, c->pipe->kernels};
     KVT_TRY(order_behind_caller(c, false));
-    KVT_TRY(kvt_cuda_run_jobs(&to, c->layout, c->direction, moves, count));
+    KVT_TRY(run_kernels(c, &to, moves, shifts_of(c, moves), count));
     return ends_on(c, c->pipe->kernels);
 }
 
@@ -338,7 +381,7 @@ static kvt_status move_some(call *c, const kvt_move *moves, size_t count, kvt_cu
         return move_on_device(c, moves, count, &ask);
     switch (kvt_cuda_choose(c->cuda, &ask)) {
     case KVT_TRANSPORT_COPIES:
-        return move_by_copies(c, moves, count, pinned);
+        return move_by_copies(c, moves, shifts_of(c, moves), count, pinned);
     case KVT_TRANSPORT_DIRECT:
         if (pinned)
             return move_direct(c, moves, count, &ask);
@@ -377,15 +420,15 @@ static kvt_cuda_pipe *lock_pipe(kvt_cuda *cuda, kvt_direction direction)
     return pipe;
 }
 
-kvt_status kvt_cuda_move(void *context, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
-                         size_t count, void *stream, kvt_fence *fence)
+static kvt_status run_call(kvt_cuda *cuda, const call *like, size_t count, kvt_fence *fence)
 {
-    kvt_cuda *cuda = context;
     fence->impl = NULL;
     KVT_CUDA_TRY(cudaSetDevice(cuda->device));
-    kvt_cuda_pipe *pipe = lock_pipe(cuda, direction);
-    call c = {.cuda = cuda, .pipe = pipe, .layout = layout, .direction = direction, .stream = (cudaStream_t)stream};
-    kvt_status status = move_all(&c, moves, count);
+    kvt_cuda_pipe *pipe = lock_pipe(cuda, like->direction);
+    call c = *like;
+    c.cuda = cuda;
+    c.pipe = pipe;
+    kvt_status status = move_all(&c, c.moves, count);
     if (status == KVT_OK && c.started)
         status = kvt_cuda_fence_record(cuda, c.last, fence);
     if (status != KVT_OK) { /* nothing may be under way behind a failure */
@@ -397,4 +440,19 @@ kvt_status kvt_cuda_move(void *context, const kvt_layout *layout, kvt_direction 
     }
     pthread_mutex_unlock(&pipe->lock);
     return status;
+}
+
+kvt_status kvt_cuda_move(void *context, const kvt_layout *layout, kvt_direction direction, const kvt_move *moves,
+                         size_t count, void *stream, kvt_fence *fence)
+{
+    const call like = {.layout = layout, .direction = direction, .moves = moves, .stream = (cudaStream_t)stream};
+    return run_call(context, &like, count, fence);
+}
+
+kvt_status kvt_cuda_scatter_rope(void *context, const kvt_layout *layout, const kvt_move *moves, size_t count,
+                                 const kvt_rope_set *set, void *stream, kvt_fence *fence)
+{
+    const call like = {
+        .layout = layout, .direction = KVT_SCATTER, .moves = moves, .set = set, .stream = (cudaStream_t)stream};
+    return run_call(context, &like, count, fence);
 }

@@ -4,7 +4,8 @@
  */
 #include "tests/cuda_double.h"
 
-#include "kernels/cuda_launch.h"
+#include "kernels/cuda_rope.h"
+#include "kernels/rope_math.h"
 
 #include <cuda_runtime_api.h>
 #include <pthread.h>
@@ -27,7 +28,8 @@ typedef struct step {
     size_t bytes;
     struct CUevent_st *event;
     uint64_t value;
-    kvt_cuda_job *job; /* as the launch was told it; owned */
+    kvt_cuda_job *job;       /* as the launch was told it; owned */
+    kvt_cuda_rope_job *rope; /* instead, where keys turn */
     kvt_cuda_grid grid;
 } step;
 
@@ -113,12 +115,98 @@ static void act_block(const step *s, uint32_t x, uint32_t y)
     }
 }
 
+/* One pair, wherever its elements lie. */
+static void act_pair(const kvt_cuda_rope_head *head, uint32_t blob, uint32_t token, uint32_t pair, uint8_t *x_at,
+                     uint8_t *y_at)
+{
+    const kvt_rope *rope = &head->rope;
+    uint32_t bytes = kvt_rope_element_bytes(rope->element), e = rope->table_element, x_bits = 0, y_bits = 0;
+    uint64_t old_row = (head->shifts[blob].stored + token) * rope->row_stride;
+    uint64_t new_row = (head->shifts[blob].wanted + token) * rope->row_stride;
+    float c0 = kvt_rope_entry(rope->cosines, old_row, pair, e), s0 = kvt_rope_entry(rope->sines, old_row, pair, e);
+    float c1 = kvt_rope_entry(rope->cosines, new_row, pair, e), s1 = kvt_rope_entry(rope->sines, new_row, pair, e);
+    memcpy(&x_bits, x_at, bytes);
+    memcpy(&y_bits, y_at, bytes);
+    float x = kvt_rope_float(x_bits), y = kvt_rope_float(y_bits), c, s;
+    if (rope->element == KVT_ROPE_FP32) {
+        double wide_c, wide_s;
+        kvt_rope_delta_wide((double)c0, (double)s0, (double)c1, (double)s1, &wide_c, &wide_s);
+        kvt_rope_turn_wide(&x, &y, wide_c, wide_s);
+        x_bits = kvt_rope_bits(x), y_bits = kvt_rope_bits(y);
+    } else {
+        bool bf16 = rope->element == KVT_ROPE_BF16;
+        x = bf16 ? kvt_rope_from_bf16(x_bits) : kvt_rope_from_fp16(x_bits);
+        y = bf16 ? kvt_rope_from_bf16(y_bits) : kvt_rope_from_fp16(y_bits);
+        kvt_rope_delta(c0, s0, c1, s1, &c, &s);
+        kvt_rope_turn(&x, &y, c, s);
+        x_bits = bf16 ? kvt_rope_to_bf16(x) : kvt_rope_to_fp16(x);
+        y_bits = bf16 ? kvt_rope_to_bf16(y) : kvt_rope_to_fp16(y);
+    }
+    memcpy(x_at, &x_bits, bytes);
+    memcpy(y_at, &y_bits, bytes);
+}
+
+/* Two accesses of 16 bytes, one behind the other in memory[32]: whole pairs of elements. */
+static void act_pairs_of_unit(const kvt_cuda_rope_head *head, uint32_t blob, uint32_t token, uint32_t pair,
+                              uint8_t *memory)
+{
+    uint32_t bytes = kvt_rope_element_bytes(head->rope.element), pairs = 16 / bytes;
+    bool neox = head->rope.pairing == KVT_ROPE_NEOX;
+    for (uint32_t i = 0; i < pairs; i++) {
+        uint8_t *x = memory + (neox ? i : 2 * i) * bytes;
+        act_pair(head, blob, token, pair + i, x, x + (neox ? 16 : bytes));
+    }
+}
+
+static void act_rope_unit(const kvt_cuda_rope_job *job, uint32_t blob, uint32_t tile, uint32_t n)
+{
+    const kvt_cuda_rope_head *head = &job->head;
+    const kvt_cuda_rope_spot spot = kvt_cuda_rope_locate(head, job->ids, blob, tile, n);
+    if (spot.page == NULL)
+        return;
+    uint32_t in_tile = spot.turn / head->pairs.extent, pair = spot.turn % head->pairs.extent;
+    uint32_t token = kvt_cuda_rope_tile_token(head, tile) + in_tile;
+    if (head->way == KVT_CUDA_ROPE_BY_PAIR) {
+        bool neox = head->rope.pairing == KVT_ROPE_NEOX;
+        uint32_t bytes = kvt_rope_element_bytes(head->rope.element);
+        uint8_t *x = spot.page + (neox ? pair : 2 * pair) * bytes;
+        act_pair(head, blob, token, pair, x, x + (neox ? head->pairs.extent : 1) * bytes);
+        return;
+    }
+    const uint8_t *from = head->way == KVT_CUDA_ROPE_FUSED ? spot.blob : spot.page;
+    uint8_t held[32] = {0};
+    if (((uintptr_t)from | (uintptr_t)spot.page | spot.second) % 16 != 0 ||
+        (spot.turns != 0 && (spot.second == 0 || in_tile >= head->tile_tokens || spot.turn % (32 / 4) % 4 != 0 ||
+                             spot.turn + 4 > KVT_CUDA_ROPE_TURNS)))
+        complain("a unit that a device cannot take");
+    memcpy(held, from, 16);
+    if (spot.second != 0)
+        memcpy(held + 16, from + spot.second, 16);
+    if (spot.turns != 0)
+        act_pairs_of_unit(head, blob, token, pair, held);
+    memcpy(spot.page, held, 16);
+    if (spot.second != 0)
+        memcpy(spot.page + spot.second, held + 16, 16);
+}
+
+static void act_rope(const step *s)
+{
+    const kvt_cuda_rope_head *head = &s->rope->head;
+    uint32_t count = head->tiles.extent * head->blob_count;
+    for (uint32_t block = 0; block < head->block_count; block++)
+        for (uint32_t n = block; n < count; n += head->block_count)
+            for (uint32_t i = 0; i < head->tile_units; i++)
+                act_rope_unit(s->rope, n / head->tiles.extent, n % head->tiles.extent, i);
+}
+
 static void act(step *s)
 {
     if (s->kind == STEP_COPY)
         memcpy(s->to, s->from, s->bytes);
     else if (s->kind == STEP_RECORD)
         s->event->done = s->event->done > s->value ? s->event->done : s->value;
+    else if (s->kind == STEP_LAUNCH && s->rope != NULL)
+        act_rope(s);
     else if (s->kind == STEP_LAUNCH)
         for (uint32_t y = 0; y < (s->grid.block_limit != 0 ? 1 : s->job->head.blob_count); y++)
             for (uint32_t x = 0; x < s->job->head.block_count; x++)
@@ -145,6 +233,7 @@ static bool run_one(void)
         if (stream->first == NULL)
             stream->last = &stream->first;
         free(s->job);
+        free(s->rope);
         free(s);
         pending--;
         return true;
@@ -189,6 +278,22 @@ int kvt_cuda_launch(const kvt_cuda_job *job, const kvt_cuda_grid *grid, void *st
     if (grid->threads == 0 || grid->threads > KVT_CUDA_THREADS_MAX || job->head.block_count == 0 ||
         job->head.blob_count == 0 || job->head.items_per_block == 0)
         complain("a launch of nothing, or of too many threads");
+    return queue(stream, &s);
+}
+
+int kvt_cuda_launch_rope(const kvt_cuda_rope_job *job, const kvt_cuda_grid *grid, void *stream)
+{
+    MAY_FAIL();
+    bool small = job->head.id_count * job->head.blob_count <= KVT_CUDA_ROPE_IDS_SMALL;
+    step s = {.kind = STEP_LAUNCH, .rope = malloc(sizeof *job), .grid = *grid};
+    if (s.rope == NULL)
+        return cudaErrorMemoryAllocation;
+    memset(s.rope, 0xee, sizeof *s.rope);
+    memcpy(s.rope, job, small ? sizeof(kvt_cuda_rope_small) : sizeof *job);
+    launches++;
+    if (grid->threads > 512 || (grid->unroll != 2 && grid->unroll != 4) || job->head.block_count == 0 ||
+        job->head.blob_count == 0 || job->head.tile_tokens * job->head.pairs.extent > KVT_CUDA_ROPE_TURNS)
+        complain("a launch of nothing, or of too many turns");
     return queue(stream, &s);
 }
 
