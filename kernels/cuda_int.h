@@ -8,10 +8,7 @@
 #ifndef KVT_CUDA_INT_H
 #define KVT_CUDA_INT_H
 
-#include "kernels/backend.h"
-#include "kernels/cuda_launch.h"
 #include "kernels/cuda_rope.h"
-#include "kernels/layout_int.h"
 #include "kernels/rope_int.h"
 
 #include <cuda_runtime_api.h>

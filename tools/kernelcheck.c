@@ -5,6 +5,7 @@
  * that it builds on a device host without the rest. Ends with "N passed, N failed"; exit status 1 if a case failed.
  */
 #include "tests/cases_kernels.h"
+#include "tests/cases_rope.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -124,6 +125,39 @@ static void check_cases(const check_options *options, kvt_backend *backend, bool
             printf("  FAIL %s\n       %s\n", text, why);
         }
     }
+    rig_close(&r);
+}
+
+static kvt_status rig_scatter_rope(void *arg, const kvt_layout *layout, const kvt_move *moves, size_t count,
+                                   const kvt_rope_set *set)
+{
+    return kvt_case_rope_backend(((rig *)arg)->backend, layout, moves, count, set);
+}
+
+/* Keys that move to another position. */
+static void check_ropes(const check_options *options, kvt_backend *backend, uint32_t *passed, uint32_t *failed)
+{
+    rig r;
+    bool opened = rig_open(&r, backend, false);
+    const kvt_rope_subject subject = {.memory = {pages_alloc, keep, pages_write, pages_read, segment_alloc, keep, &r},
+                                      .scatter = rig_scatter_rope,
+                                      .arg = &r};
+    kvt_oracle_error error = {.count = 0};
+    kvt_rope_case c;
+    uint32_t shown = 0;
+    *failed += !opened;
+    for (uint32_t i = 0; opened && kvt_rope_case_at(i, &c); i += options->step) {
+        char text[KVT_CASE_TEXT_BYTES], why[KVT_CASE_TEXT_BYTES];
+        bool right = kvt_rope_case_run(&c, &subject, &error, why) == KVT_CASE_PASSED;
+        *passed += right;
+        *failed += !right;
+        if (right || shown++ >= 10)
+            continue;
+        kvt_rope_case_text(&c, text);
+        printf("  FAIL rope %s\n       %s\n", text, why);
+    }
+    printf("  keys turned: %" PRIu64 " elements, error %.4f of the rounding floor\n", error.count,
+           kvt_oracle_ratio(&error));
     rig_close(&r);
 }
 
@@ -329,6 +363,8 @@ static void check_ways(const check_options *options, kvt_backend *backend, uint3
         if (way != 0 && kvt_backend_tune(backend, &tuning) != KVT_OK)
             continue;
         check_cases(options, backend, way == ON_DEVICE, passed, failed);
+        if (way != ON_DEVICE) /* every second of these has its blobs on the device anyhow */
+            check_ropes(options, backend, passed, failed);
         printf("  %s: %u cases passed, %u failed\n", ways[way], *passed - passed_before, *failed - failed_before);
     }
     kvt_backend_tune(backend, &automatic);

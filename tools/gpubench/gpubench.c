@@ -136,12 +136,12 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(gb *bench);
-    } sections[] = {{"device", gb_device}, {"link", gb_link},         {"both", gb_both},
-                    {"layers", gb_layers}, {"beside", gb_neighbours}, {"pinned", gb_pinned}};
+    } sections[] = {{"device", gb_device},     {"link", gb_link},     {"both", gb_both}, {"layers", gb_layers},
+                    {"beside", gb_neighbours}, {"pinned", gb_pinned}, {"rope", gb_rope}};
     gb bench = {.rounds = 21};
     if (!parse(argc, argv, &bench)) {
         fprintf(stderr,
-                "usage: gpubench [--only device|link|both|layers|beside|pinned] [--rounds 3..%d] [--json FILE]\n",
+                "usage: gpubench [--only device|link|both|layers|beside|pinned|rope] [--rounds 3..%d] [--json FILE]\n",
                 GB_ROUNDS_MAX - 4);
         return 2;
     }

@@ -90,6 +90,7 @@ void gb_both(gb *bench);       /* both directions at once */
 void gb_layers(gb *bench);     /* a restore by layers */
 void gb_neighbours(gb *bench); /* what a transfer costs a kernel beside it */
 void gb_pinned(gb *bench);     /* registering a pool */
+void gb_rope(gb *bench);       /* keys moved to another position on the way in */
 
 #define GB_CUDA(call) gb_cuda((call), #call)
 bool gb_cuda(cudaError_t error, const char *what);
