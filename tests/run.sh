@@ -10,7 +10,7 @@ run() { # preset, then arguments of cmake
     local preset=$1
     shift
     echo "== $preset"
-    cmake --preset "$preset" "$@" >/dev/null
+    cmake --preset "$preset" -DKVT_BUILD_TESTS=ON "$@" >/dev/null # tools/demo.sh builds without
     cmake --build --preset "$preset" -- --quiet
 }
 

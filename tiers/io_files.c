@@ -21,9 +21,11 @@ static kvt_io_files *files_of(kvt_io *io) { return (kvt_io_files *)io; }
 
 /* ---- the directory ---- */
 
-static bool writable_by_others(const struct stat *info)
+/* Where anybody could swap the directory for another. A group that may is trusted: whoever runs the host made it, and
+ * the usual umask of many hosts lets everybody's own group write. */
+static bool open_to_all(const struct stat *parent)
 {
-    return (info->st_mode & (S_IWGRP | S_IWOTH)) != 0 && (info->st_mode & S_ISVTX) == 0;
+    return (parent->st_mode & S_IWOTH) != 0 && (parent->st_mode & S_ISVTX) == 0;
 }
 
 /* Others must not be able to put names into the directory, nor to swap it for another. */
@@ -36,9 +38,8 @@ static kvt_status check_directory(int directory, const char *path)
         return kvt_fail(KVT_IO, "%s belongs to another user", path);
     if ((own.st_mode & (S_IWGRP | S_IWOTH)) != 0)
         return kvt_fail(KVT_IO, "%s can be written by others: chmod 700 it", path);
-    if (writable_by_others(&parent))
-        return kvt_fail(KVT_IO, "the parent of %s can be written by others: chmod go-w it, or choose another place",
-                        path);
+    if (open_to_all(&parent))
+        return kvt_fail(KVT_IO, "the parent of %s can be written by all: chmod o-w it, or choose another place", path);
     return KVT_OK;
 }
 
