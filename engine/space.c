@@ -230,7 +230,7 @@ static kvt_status fill_layout(kvt_space *space, const kvt_space_options *options
         pages = pages && options->groups[i].page_count != 0;
     }
     KVT_TRY(check_fits_store(space, blob));
-    space->hint = (kvt_codec_hint){1, options->codec_level};
+    space->hint = (kvt_codec_hint){.element_bytes = 1, .level = options->codec_level};
     if (!pages)
         return KVT_OK;
     KVT_TRY(kvt_layout_create(options->groups, options->group_count, space->chunk_tokens, &space->layout));

@@ -104,13 +104,14 @@ static found look_at(kvt_unit *unit, kvt_entry *entry)
             kvt_entry_to_record(unit->engine, entry, &unit->op.record);
         return FOUND_COMPARE;
     }
-    unit->entry = kvt_index_id(unit->engine->index, entry);
-    if (!unit->write_through || atomic_load(&entry->lower) == KVT_LOWER_PRESENT)
-        return FOUND_HELD;
-    if (atomic_load(&entry->lower) == KVT_LOWER_WRITING) {
+    /* Who waits remembers no entry: it may be another record's by the time it wakes. */
+    if (unit->write_through && atomic_load(&entry->lower) == KVT_LOWER_WRITING) {
         wait_for(unit, entry);
         return FOUND_WAIT;
     }
+    unit->entry = kvt_index_id(unit->engine->index, entry);
+    if (!unit->write_through || atomic_load(&entry->lower) == KVT_LOWER_PRESENT)
+        return FOUND_HELD;
     atomic_store(&entry->lower, KVT_LOWER_WRITING);
     use_copy(unit, entry);
     return FOUND_THROUGH;

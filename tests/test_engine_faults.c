@@ -98,6 +98,49 @@ KVT_TEST(engine_faults, a_cancel_ends_a_write_through_save_while_the_write_goes_
     stop(&r);
 }
 
+/* The second waits for the write of the first; meanwhile the record goes, and another takes its place in the index. */
+KVT_TEST(engine_faults, who_waited_for_a_write_looks_again_and_brings_no_second_copy)
+{
+    enum { BYTES = 50000 };
+    static uint8_t x[BYTES], y[BYTES], out[BYTES];
+    rig r;
+    kvt_double_install();
+    rig_init(&r, true, 4 * MIB);
+    rig_open(&r);
+    memset(x, 'x', BYTES);
+    memset(y, 'y', BYTES);
+    for (int round = 0; round < 100; round++) {
+        kvt_item twice[2] = {{.key = rig_key(1), .buffer = x, .bytes = BYTES},
+                             {.key = rig_key(1), .buffer = x, .bytes = BYTES}};
+        kvt_batch batch = KVT_BATCH_INIT;
+        batch.items = twice, batch.count = 2, batch.flags = KVT_REQUEST_WRITE_THROUGH;
+        kvt_double_stall(KVT_TIER_WRITE, true);
+        kvt_ticket ticket;
+        cr_assert_eq(kvt_put(r.space, &batch, &ticket), KVT_OK);
+        wait_held(KVT_TIER_WRITE, 1);
+        usleep(round % 10 * 100);
+        kvt_double_stall(KVT_TIER_WRITE, false);
+        kvt_key key = rig_key(1);
+        size_t removed = 0;
+        while (round % 2 != 0 && removed == 0)
+            kvt_remove(r.space, &key, 1, &removed);
+        kvt_item other = {.key = rig_key(2), .buffer = y, .bytes = BYTES};
+        cr_assert_eq(rig_put(&r, &other, 1, 0).status, KVT_OK);
+        rig_finish(&r, ticket);
+        kvt_item back = {.key = rig_key(2), .buffer = out, .bytes = BYTES};
+        cr_assert_eq(rig_get(&r, &back, 1).status, KVT_OK);
+        cr_assert_arr_eq(out, y, BYTES, "round %d", round);
+        cr_assert_eq(kvt_clear(r.space, NULL), KVT_OK);
+        kvt_stats stats = {.struct_size = sizeof stats};
+        kvt_get_stats(r.engine, &stats);
+        cr_assert_eq(stats.tiers[KVT_TIER_HOST].used_bytes, 0, "round %d", round);
+        kvt_space_info info;
+        kvt_space_get_info(r.space, &info);
+        cr_assert_eq(info.record_count + info.stored_bytes, 0, "round %d", round);
+    }
+    stop(&r);
+}
+
 KVT_TEST(engine_faults, tickets_are_bounded_and_polling_makes_room)
 {
     rig r;
