@@ -122,7 +122,9 @@ typedef enum kvt_hash_id { KVT_HASH_XXH3 = 0, KVT_HASH_SHA256 = 1 } kvt_hash_id;
 
 typedef enum kvt_codec_id { /* frozen values: stored in every record */
                             KVT_CODEC_RAW = 0,
-                            KVT_CODEC_ZSTD = 1
+                            KVT_CODEC_ZSTD = 1,
+                            KVT_CODEC_XPACK = 2, /* fixed-rate packing of exponents: fast, for RAM */
+                            KVT_CODEC_RANS = 3   /* entropy coding of signs and exponents: denser, for disks */
 } kvt_codec_id;
 
 typedef enum kvt_log_level { KVT_LOG_ERROR = 0, KVT_LOG_WARN = 1, KVT_LOG_INFO = 2, KVT_LOG_DEBUG = 3 } kvt_log_level;
@@ -166,7 +168,7 @@ typedef struct kvt_options {
     const char *store_path;       /* directory, created 0700 if missing; copied; NULL only with KVT_LOWER_NONE */
     uint32_t lower;               /* kvt_lower */
     uint32_t io;                  /* kvt_io_kind of the file tier */
-    uint64_t host_bytes_max;      /* bytes of the pinned pool; default 256 MiB, >= 1 MiB */
+    uint64_t host_bytes_max;      /* bytes of the pinned pool; default 256 MiB, 1 MiB..2 TiB */
     uint64_t disk_bytes_max;      /* bytes of the lower tier on disk; default 4 GiB; an existing store keeps its own */
     uint64_t segment_bytes;       /* of a new file tier; default by size, 1 MiB..1 GiB, power of two */
     uint64_t blob_bytes_max;      /* largest blob a new store must take; default 64 MiB. Less lets a small store have

@@ -27,7 +27,7 @@ static const uint64_t MIB = UINT64_C(1) << 20;
 static const option_row rows[] = {
     ROW(lower, KVT_LOWER_DEFAULT, 0, KVT_LOWER_NONE),
     ROW(io, KVT_IO_AUTO, 0, KVT_IO_POOL),
-    ROW(host_bytes_max, UINT64_C(256) << 20, UINT64_C(1) << 20, UINT64_C(1) << 46),
+    ROW(host_bytes_max, UINT64_C(256) << 20, UINT64_C(1) << 20, UINT64_C(1) << 41),
     ROW(disk_bytes_max, UINT64_C(4) << 30, UINT64_C(4) << 20, UINT64_C(1) << 50),
     ROW(segment_bytes, 0, 0, UINT64_C(1) << 30),
     ROW(blob_bytes_max, 0, 0, KVT_BLOB_BYTES_MAX),

@@ -38,6 +38,10 @@ KVT_TEST(api, options_out_of_bounds_are_named)
     BAD(blob_bytes_max, KVT_BLOB_BYTES_MAX + 1);
     BAD(struct_size, 3);
 #undef BAD
+    options.host_bytes_max = UINT64_C(1) << 41; /* mapping it would work, touching it would kill this process */
+    cr_assert_eq(kvt_open(&options, &engine), KVT_NOMEM);
+    cr_assert_neq(strstr(kvt_last_error(), "free"), NULL, "%s", kvt_last_error());
+    options.host_bytes_max = 0;
     options.lower = KVT_LOWER_FILE;
     options.store_path = "/nonexistent/somewhere";
     cr_assert_eq(kvt_open(&options, &engine), KVT_IO);

@@ -5,6 +5,8 @@
 #include "tests/support.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
 
 KVT_TEST(base, every_status_has_a_name_and_a_text)
 {
@@ -79,6 +81,47 @@ KVT_TEST(base, the_heap_counts_live_bytes_and_fails_on_request)
     kvt_free(a), kvt_free(b), kvt_free(c), kvt_free(d);
     cr_assert_null(kvt_alloc_array(SIZE_MAX / 2, 3));
     cr_assert_null(kvt_alloc(0));
+}
+
+/* A tree of /proc and /sys as a host would have it. */
+static void put_file(const char *root, const char *name, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s%s", root, name);
+    for (char *at = strchr(path + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
+        *at = '\0';
+        mkdir(path, 0700);
+        *at = '/';
+    }
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file, "%s", path);
+    fputs(text, file);
+    fclose(file);
+}
+
+KVT_TEST(base, free_memory_is_what_host_and_groups_leave)
+{
+    char *root = kvt_test_tmpdir();
+    cr_assert_eq(kvt_memory_room(root), UINT64_MAX, "nobody says");
+    put_file(root, "/proc/meminfo", "MemTotal:  9 kB\nMemFree:  1 kB\nMemAvailable:    8000 kB\n");
+    cr_assert_eq(kvt_memory_room(root), 8000 * 1024);
+    put_file(root, "/proc/self/cgroup", "0::/a/b\n");
+    put_file(root, "/sys/fs/cgroup/a/b/memory.max", "max\n");
+    put_file(root, "/sys/fs/cgroup/a/b/memory.current", "5\n");
+    cr_assert_eq(kvt_memory_room(root), 8000 * 1024, "no limit in there");
+    put_file(root, "/sys/fs/cgroup/a/memory.max", "4000000\n");
+    put_file(root, "/sys/fs/cgroup/a/memory.current", "3000000\n");
+    put_file(root, "/sys/fs/cgroup/a/memory.stat", "anon 1\nfile 500000\n");
+    cr_assert_eq(kvt_memory_room(root), 1500000, "the group around it has one");
+    put_file(root, "/sys/fs/cgroup/a/memory.current", "9000000\n");
+    cr_assert_eq(kvt_memory_room(root), 0, "over the limit");
+    put_file(root, "/proc/self/cgroup", "3:cpu:/x\n4:memory:/x\n0::/\n");
+    put_file(root, "/sys/fs/cgroup/memory/x/memory.limit_in_bytes", "700000\n");
+    put_file(root, "/sys/fs/cgroup/memory/x/memory.usage_in_bytes", "200000\n");
+    cr_assert_eq(kvt_memory_room(root), 500000, "version 1");
+    cr_assert_gt(kvt_memory_room(""), 0);
+    kvt_test_rmtree(root);
+    kvt_free(root);
 }
 
 KVT_TEST(base, pages_are_aligned_touched_and_zero)

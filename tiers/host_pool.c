@@ -11,6 +11,7 @@
 
 enum {
     POOL_BYTES_MIN = 1 << 20,
+    ROOM_SPARE_SHARE = 32,             /* this part of the free memory is left to others */
     TOUCH_SLOW_NS_PER_GIB = 1000000000 /* slower than this means the kernel compacts memory page by page */
 };
 
@@ -44,6 +45,17 @@ static void touch(kvt_pool *pool, uint32_t thread_count)
                       pool->bytes / KVT_HUGE_PAGE_BYTES);
 }
 
+/* Mapping never fails, touching kills: ask first. Reserved huge pages are not taken from what others may use. */
+static kvt_status check_room(const kvt_pool *pool)
+{
+    uint64_t room = kvt_memory_room("");
+    if (pool->kind == KVT_PAGES_HUGE || pool->bytes <= room - room / ROOM_SPARE_SHARE)
+        return KVT_OK;
+    return kvt_fail(KVT_NOMEM,
+                    "a host pool of %" PRIu64 " MiB, but only %" PRIu64 " MiB of memory are free; ask for less",
+                    pool->bytes >> 20, room >> 20);
+}
+
 kvt_status kvt_pool_create(uint64_t bytes_max, uint32_t thread_count, const kvt_log *log, kvt_pool **out)
 {
     if (out == NULL || bytes_max < POOL_BYTES_MIN)
@@ -61,7 +73,10 @@ kvt_status kvt_pool_create(uint64_t bytes_max, uint32_t thread_count, const kvt_
             status = kvt_fail(KVT_NOMEM, "%" PRIu64 " MiB for the host pool cannot be mapped; ask for less",
                               bytes_max >> 20);
     }
+    if (status == KVT_OK)
+        status = check_room(pool);
     if (status != KVT_OK) {
+        kvt_pages_unmap(pool->base, pool->bytes);
         kvt_extents_destroy(pool->extents);
         kvt_free(pool);
         return status;

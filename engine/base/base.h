@@ -106,6 +106,10 @@ uint64_t kvt_live_bytes(void);
 uint64_t kvt_alloc_count(void);
 void kvt_alloc_fail_at(uint64_t n);
 
+/* Bytes that may still be taken before the kernel kills a process for want of memory: of the host and of the control
+ * groups around this process. UINT64_MAX: nobody says. `root` goes before /proc and /sys: "", or a test's own tree. */
+uint64_t kvt_memory_room(const char *root);
+
 /* Anonymous pages for pools. */
 typedef enum kvt_page_kind { KVT_PAGES_SMALL = 0, KVT_PAGES_TRANSPARENT = 1, KVT_PAGES_HUGE = 2 } kvt_page_kind;
 enum { KVT_HUGE_PAGE_BYTES = 2 << 20 };
@@ -129,7 +133,8 @@ uint64_t kvt_now_ns(void); /* CLOCK_MONOTONIC */
 enum {
     KVT_CPU_SSE42 = 1u << 0,
     KVT_CPU_AVX2 = 1u << 1,  /* and BMI2 */
-    KVT_CPU_AVX512 = 1u << 2 /* F, BW, VL, DQ, and BMI2 */
+    KVT_CPU_AVX512 = 1u << 2, /* F, BW, VL, DQ, and BMI2 */
+    KVT_CPU_AVX512_BYTES = 1u << 3 /* AVX512, and VBMI and VBMI2: byte permutations and expansion */
 };
 /* What this CPU and OS offer, less what kvt_cpu_mask() hides (tests: run every variant on one machine). */
 uint32_t kvt_cpu_features(void);

@@ -21,6 +21,9 @@ static uint32_t detect(void)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("bmi2"))
         features |= KVT_CPU_AVX512;
+    if ((features & KVT_CPU_AVX512) != 0 && __builtin_cpu_supports("avx512vbmi") &&
+        __builtin_cpu_supports("avx512vbmi2"))
+        features |= KVT_CPU_AVX512_BYTES;
 #endif
     return features;
 }
