@@ -72,14 +72,14 @@ template <int ELEMENT> struct turner {
         kvt_rope_turn(&x, &y, c, s);
         word = narrow<ELEMENT>(x, y);
     }
-    __device__ static void unit(uint32_t (&a)[4], uint32_t (&b)[4], bool neox, const float *c, const float *s)
+    __device__ static void unit(uint32_t (&a)[4], uint32_t (&b)[4], bool neox, uint32_t half, const float *c,
+                                const float *s)
     {
-        float cosines[8], sines[8];
-#pragma unroll
-        for (int i = 0; i < 8; i += 4) {
-            *reinterpret_cast<float4 *>(cosines + i) = *reinterpret_cast<const float4 *>(c + i);
-            *reinterpret_cast<float4 *>(sines + i) = *reinterpret_cast<const float4 *>(s + i);
-        }
+        const uint32_t second = neox ? 4 : half;
+        const float4 c0 = *reinterpret_cast<const float4 *>(c), c1 = *reinterpret_cast<const float4 *>(c + second);
+        const float4 s0 = *reinterpret_cast<const float4 *>(s), s1 = *reinterpret_cast<const float4 *>(s + second);
+        const float cosines[8] = {c0.x, c0.y, c0.z, c0.w, c1.x, c1.y, c1.z, c1.w};
+        const float sines[8] = {s0.x, s0.y, s0.z, s0.w, s1.x, s1.y, s1.z, s1.w};
 #pragma unroll
         for (int w = 0; w < 4; w++)
             if (neox)
@@ -99,7 +99,8 @@ template <> struct turner<KVT_ROPE_FP32> {
         x = kvt_rope_bits(at_x);
         y = kvt_rope_bits(at_y);
     }
-    __device__ static void unit(uint32_t (&a)[4], uint32_t (&b)[4], bool neox, const double *c, const double *s)
+    __device__ static void unit(uint32_t (&a)[4], uint32_t (&b)[4], bool neox, uint32_t half, const double *c,
+                                const double *s)
     {
         if (neox) {
 #pragma unroll
@@ -108,8 +109,8 @@ template <> struct turner<KVT_ROPE_FP32> {
         } else {
             pair(a[0], a[1], c[0], s[0]);
             pair(a[2], a[3], c[1], s[1]);
-            pair(b[0], b[1], c[2], s[2]);
-            pair(b[2], b[3], c[3], s[3]);
+            pair(b[0], b[1], c[half], s[half]);
+            pair(b[2], b[3], c[half + 1], s[half + 1]);
         }
     }
 };
@@ -120,31 +121,42 @@ struct table_entries {
     float c0, s0, c1, s1;
 };
 
+__device__ __forceinline__ uint32_t half_at(const void *rows, uint64_t row, uint32_t pair)
+{
+    return reinterpret_cast<const uint16_t *>(static_cast<const uint8_t *>(rows) + row)[pair];
+}
+
 __device__ __forceinline__ table_entries entries_of(const kvt_cuda_rope_head &head, uint32_t blob, uint32_t token,
                                                     uint32_t pair)
 {
     const kvt_rope &rope = head.rope;
     const uint64_t old_row = (uint64_t(head.shifts[blob].stored) + token) * rope.row_stride;
     const uint64_t new_row = (uint64_t(head.shifts[blob].wanted) + token) * rope.row_stride;
-    return {kvt_rope_entry(rope.cosines, old_row, pair, rope.table_element),
-            kvt_rope_entry(rope.sines, old_row, pair, rope.table_element),
-            kvt_rope_entry(rope.cosines, new_row, pair, rope.table_element),
-            kvt_rope_entry(rope.sines, new_row, pair, rope.table_element)};
+    if (rope.table_element == KVT_ROPE_FP32)
+        return {kvt_rope_entry(rope.cosines, old_row, pair, KVT_ROPE_FP32),
+                kvt_rope_entry(rope.sines, old_row, pair, KVT_ROPE_FP32),
+                kvt_rope_entry(rope.cosines, new_row, pair, KVT_ROPE_FP32),
+                kvt_rope_entry(rope.sines, new_row, pair, KVT_ROPE_FP32)};
+    // All four on their way before the first is looked at: a tile waits for its table once.
+    const uint32_t c0 = half_at(rope.cosines, old_row, pair), s0 = half_at(rope.sines, old_row, pair);
+    const uint32_t c1 = half_at(rope.cosines, new_row, pair), s1 = half_at(rope.sines, new_row, pair);
+    if (rope.table_element == KVT_ROPE_BF16)
+        return {kvt_rope_from_bf16(c0), kvt_rope_from_bf16(s0), kvt_rope_from_bf16(c1), kvt_rope_from_bf16(s1)};
+    return {kvt_rope_from_fp16(c0), kvt_rope_from_fp16(s0), kvt_rope_from_fp16(c1), kvt_rope_from_fp16(s1)};
 }
 
-template <int ELEMENT>
-__device__ __forceinline__ void fill_turns(const kvt_cuda_rope_head &head, uint32_t blob, uint32_t tile,
-                                           typename format<ELEMENT>::turn *cosines,
-                                           typename format<ELEMENT>::turn *sines)
+// Turn number i of a tile.
+__device__ __forceinline__ table_entries entries_at(const kvt_cuda_rope_head &head, uint32_t blob, uint32_t tile,
+                                                    uint32_t i)
 {
-    const uint32_t begin = kvt_cuda_rope_tile_token(&head, tile);
-    const uint32_t pairs = head.pairs.extent, left = head.token_count - begin;
-    const uint32_t tokens = left < head.tile_tokens ? left : head.tile_tokens;
-    for (uint32_t i = threadIdx.x; i < tokens * pairs; i += blockDim.x) {
-        const uint32_t token = kvt_job_divide(&head.pairs, i);
-        const table_entries e = entries_of(head, blob, begin + token, i - token * pairs);
-        format<ELEMENT>::delta(e.c0, e.s0, e.c1, e.s1, &cosines[i], &sines[i]);
-    }
+    const uint32_t token = kvt_job_divide(&head.pairs, i);
+    return entries_of(head, blob, kvt_cuda_rope_tile_token(&head, tile) + token, i - token * head.pairs.extent);
+}
+
+__device__ __forceinline__ uint32_t turns_of(const kvt_cuda_rope_head &head, uint32_t tile)
+{
+    const uint32_t left = head.token_count - kvt_cuda_rope_tile_token(&head, tile);
+    return (left < head.tile_tokens ? left : head.tile_tokens) * head.pairs.extent;
 }
 
 // Pages that are turned in place are written by this kernel: no read-only loads then.
@@ -168,12 +180,17 @@ __global__ void __launch_bounds__(THREADS_MAX) scatter_rope(const __grid_constan
     const kvt_cuda_rope_head &head = job.head;
     const bool in_place = head.way != KVT_CUDA_ROPE_FUSED, neox = head.rope.pairing == KVT_ROPE_NEOX;
     const bool turns = head.window_units != 0;
-    const uint32_t count = head.tiles.extent * head.blob_count;
+    const uint32_t count = head.tiles.extent * head.blob_count, half = head.pairs.extent / 2;
     for (uint32_t n = blockIdx.x; n < count; n += gridDim.x) {
         const uint32_t blob = kvt_job_divide(&head.tiles, n), tile = n - blob * head.tiles.extent;
+        const uint32_t turn_count = turns ? turns_of(head, tile) : 0;
         for (uint32_t first = 0; first < head.tile_units; first += UNROLL * blockDim.x) {
             kvt_cuda_rope_spot spots[UNROLL];
             uint32_t a[UNROLL][4], b[UNROLL][4];
+            // The table is asked first: it is needed first.
+            table_entries entries;
+            if (first == 0 && threadIdx.x < turn_count)
+                entries = entries_at(head, blob, tile, threadIdx.x);
 #pragma unroll
             for (int k = 0; k < UNROLL; k++) {
                 spots[k] = kvt_cuda_rope_locate(&head, job.ids, blob, tile, first + k * blockDim.x + threadIdx.x);
@@ -185,7 +202,11 @@ __global__ void __launch_bounds__(THREADS_MAX) scatter_rope(const __grid_constan
                     load(b[k], from + spots[k].second, in_place);
             }
             if (first == 0 && turns) {
-                fill_turns<ELEMENT>(head, blob, tile, cosines, sines);
+                for (uint32_t i = threadIdx.x; i < turn_count; i += blockDim.x) {
+                    if (i != threadIdx.x)
+                        entries = entries_at(head, blob, tile, i);
+                    format<ELEMENT>::delta(entries.c0, entries.s0, entries.c1, entries.s1, &cosines[i], &sines[i]);
+                }
                 __syncthreads();
             }
 #pragma unroll
@@ -193,7 +214,7 @@ __global__ void __launch_bounds__(THREADS_MAX) scatter_rope(const __grid_constan
                 if (spots[k].page == nullptr)
                     continue;
                 if (spots[k].turns != 0)
-                    turner<ELEMENT>::unit(a[k], b[k], neox, cosines + spots[k].turn, sines + spots[k].turn);
+                    turner<ELEMENT>::unit(a[k], b[k], neox, half, cosines + spots[k].turn, sines + spots[k].turn);
                 store(spots[k].page, a[k]);
                 if (spots[k].second != 0)
                     store(spots[k].page + spots[k].second, b[k]);

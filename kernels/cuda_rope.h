@@ -2,8 +2,9 @@
  *
  * The seam between glue and device code for re-positioned keys: what one launch is told, by value, and where the bytes
  * of a unit lie. A block serves a tile: some tokens of one blob over some layers, whose turns it works out once. A unit
- * is two accesses of 16 bytes that belong to one thread: both ends of eight (or four) pairs inside a window, two
- * neighbours elsewhere. C, C++ and CUDA read it.
+ * is two accesses of 16 bytes that belong to one thread: inside a window half a window apart, so that they hold both
+ * ends of their pairs, or whole pairs; elsewhere in a head as far apart as keeps neighbouring threads neighbours. C,
+ * C++ and CUDA read it.
  */
 #ifndef KVT_CUDA_ROPE_H
 #define KVT_CUDA_ROPE_H
@@ -67,18 +68,24 @@ typedef struct kvt_cuda_rope_spot {
     uint8_t *page; /* NULL: nothing to do */
     const uint8_t *blob;
     uint32_t second; /* bytes from the first access to the second; 0: there is none */
-    uint32_t turn;   /* of the first pair, in the tile's list */
+    uint32_t turn;   /* of the first pair, in the tile's list; neighbours' second access: half a token's list on */
     uint32_t turns;  /* 1: this unit turns */
 } kvt_cuda_rope_spot;
+
+/* Turns from one access of a window to the next: a whole pair lies in two accesses half a window apart, or in one. */
+KVT_JOB_INLINE uint32_t kvt_cuda_rope_turns_of_access(const kvt_cuda_rope_head *head)
+{
+    uint32_t elements = head->rope.element == KVT_ROPE_FP32 ? 4 : 8;
+    return head->rope.pairing == KVT_ROPE_NEOX ? elements : elements / 2;
+}
 
 /* Bytes into a head of a unit's first access, and from there to the second (0: none). */
 KVT_JOB_INLINE uint32_t kvt_cuda_rope_begin(const kvt_cuda_rope_head *head, uint32_t unit, uint32_t *second)
 {
     const uint32_t access = KVT_JOB_ACCESS_MAX;
     if (unit < head->window_units) {
-        uint32_t neox = head->rope.pairing == KVT_ROPE_NEOX;
-        *second = neox ? head->rope.window_bytes / 2 : access;
-        return head->rope.window_begin + unit * (neox ? access : 2 * access);
+        *second = head->rope.window_bytes / 2;
+        return head->rope.window_begin + unit * access;
     }
     /* The others in two strands, so that neighbouring threads stay neighbours. */
     uint32_t first = unit - head->window_units, strand = (head->rest_accesses + 1) / 2, other = first + strand;
@@ -123,7 +130,7 @@ KVT_JOB_INLINE kvt_cuda_rope_spot kvt_cuda_rope_locate(const kvt_cuda_rope_head 
     spot.turn = in_tile * head->pairs.extent + unit;
     if (head->way != KVT_CUDA_ROPE_BY_PAIR) {
         begin = kvt_cuda_rope_begin(head, unit, &spot.second);
-        spot.turn = in_tile * head->pairs.extent + unit * (head->rope.element == KVT_ROPE_FP32 ? 4 : 8);
+        spot.turn = in_tile * head->pairs.extent + unit * kvt_cuda_rope_turns_of_access(head);
     } else
         begin = head->rope.window_begin;
     const int64_t *page = head->page_strides, *in_blob = head->blob_strides;
@@ -142,8 +149,7 @@ KVT_JOB_INLINE kvt_cuda_rope_spot kvt_cuda_rope_locate(const kvt_cuda_rope_head 
 extern "C" {
 #endif
 
-/* Queue the job on a stream (a cudaStream_t); the result is a cudaError_t. grid: 256 threads with unroll 2, or, with a
- * block limit, 512 with 4. */
+/* Queue the job on a stream (a cudaStream_t); the result is a cudaError_t. grid: unroll 2 or, with a block limit, 4. */
 int kvt_cuda_launch_rope(const kvt_cuda_rope_job *job, const kvt_cuda_grid *grid, void *stream);
 
 #ifdef __cplusplus

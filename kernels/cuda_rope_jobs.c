@@ -106,12 +106,13 @@ static void fill_units(kvt_cuda_rope_head *head, const kvt_view *view, const kvt
     head->planes = dim_of(view->plane_count);
 }
 
-/* About as many units a block as its threads take at once: first over the layers, which share their turns. */
+/* About as many units a block as its threads take at once. A few neighbouring tokens make longer runs on both sides,
+ * which is worth more than layers that share their turns: docs/measurements/gpu_rope.md. */
 static void fill_tiles(kvt_cuda_rope_head *head, const kvt_cuda_grid *grid)
 {
-    uint64_t wanted = (uint64_t)grid->threads * grid->unroll;
+    const uint64_t few = 4, wanted = (uint64_t)grid->threads * grid->unroll;
     uint64_t layer_units = (uint64_t)head->units.extent * head->heads.extent * head->planes.extent;
-    uint64_t layers = kvt_min_u64(kvt_max_u64(wanted / layer_units, 1), head->layer_count);
+    uint64_t layers = kvt_min_u64(kvt_max_u64(wanted / (layer_units * few), 1), head->layer_count);
     uint64_t tokens = kvt_max_u64(wanted / (layer_units * layers), 1);
     if (head->window_units != 0)
         tokens = kvt_min_u64(tokens, KVT_CUDA_ROPE_TURNS / head->pairs.extent);

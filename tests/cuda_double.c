@@ -102,7 +102,7 @@ static void act_block(const step *s, uint32_t x, uint32_t y)
     const kvt_cuda_head *head = &s->job->head;
     bool loop = s->grid.block_limit != 0;
     uint32_t count = head->shape.item_count * (loop ? head->blob_count : 1);
-    for (uint32_t thread = 0; thread < s->grid.threads; thread++) {
+    for (uint32_t thread = 0; thread < head->threads; thread++) {
         uint32_t group = kvt_job_divide(&head->lanes, thread), lane = thread - group * head->lanes.extent;
         if (group >= head->items_per_block)
             continue;
@@ -154,7 +154,8 @@ static void act_pairs_of_unit(const kvt_cuda_rope_head *head, uint32_t blob, uin
     bool neox = head->rope.pairing == KVT_ROPE_NEOX;
     for (uint32_t i = 0; i < pairs; i++) {
         uint8_t *x = memory + (neox ? i : 2 * i) * bytes;
-        act_pair(head, blob, token, pair + i, x, x + (neox ? 16 : bytes));
+        uint32_t first = !neox && i >= pairs / 2 ? pair + head->pairs.extent / 2 - pairs / 2 : pair;
+        act_pair(head, blob, token, first + i, x, x + (neox ? 16 : bytes));
     }
 }
 
@@ -176,8 +177,7 @@ static void act_rope_unit(const kvt_cuda_rope_job *job, uint32_t blob, uint32_t 
     const uint8_t *from = head->way == KVT_CUDA_ROPE_FUSED ? spot.blob : spot.page;
     uint8_t held[32] = {0};
     if (((uintptr_t)from | (uintptr_t)spot.page | spot.second) % 16 != 0 ||
-        (spot.turns != 0 && (spot.second == 0 || in_tile >= head->tile_tokens || spot.turn % (32 / 4) % 4 != 0 ||
-                             spot.turn + 4 > KVT_CUDA_ROPE_TURNS)))
+        (spot.turns != 0 && (spot.second == 0 || in_tile >= head->tile_tokens || spot.turn + 4 > KVT_CUDA_ROPE_TURNS)))
         complain("a unit that a device cannot take");
     memcpy(held, from, 16);
     if (spot.second != 0)
@@ -275,7 +275,7 @@ int kvt_cuda_launch(const kvt_cuda_job *job, const kvt_cuda_grid *grid, void *st
     memset(s.job, 0xee, sizeof *s.job);
     memcpy(s.job, job, small ? sizeof(kvt_cuda_small) : sizeof *job);
     launches++;
-    if (grid->threads == 0 || grid->threads > KVT_CUDA_THREADS_MAX || job->head.block_count == 0 ||
+    if (job->head.threads == 0 || job->head.threads > KVT_CUDA_THREADS_MAX || job->head.block_count == 0 ||
         job->head.blob_count == 0 || job->head.items_per_block == 0)
         complain("a launch of nothing, or of too many threads");
     return queue(stream, &s);
