@@ -11,8 +11,10 @@
 
 extern const kvt_backend_ops kvt_backend_cuda;
 
-enum { CAPABILITY_MIN = 80, STAGED_BLOCKS = 16, DIRECT_BLOCKS = 2, DIRECT_BLOCKS_SHORT = 8 };
-#define DIRECT_BYTES_MAX (UINT64_C(4) << 20)
+/* As measured on H100 and H200: docs/gpu_backend.md, "Tuning". */
+enum { CAPABILITY_MIN = 80, DIRECT_BLOCKS_OUT = 2, DIRECT_BLOCKS_IN = 4, DIRECT_BLOCKS_SHORT = 8 };
+enum { DEVICE_THREADS = 64, DEVICE_UNROLL = 2 };
+#define DIRECT_BYTES_MAX (UINT64_C(2) << 20)
 
 /* ------------------------------------------------------------- can it run */
 
@@ -125,8 +127,8 @@ static kvt_status cuda_open(const kvt_log *log, void **out)
         return kvt_fail(KVT_NOMEM, "no memory for a CUDA context");
     cuda->log = *log;
     cuda->register_bytes = KVT_CUDA_REGISTER_BYTES;
-    cuda->knobs = (kvt_cuda_knobs){.staged_blocks = STAGED_BLOCKS,
-                                   .direct_blocks = DIRECT_BLOCKS,
+    cuda->knobs = (kvt_cuda_knobs){.device = {DEVICE_THREADS, DEVICE_UNROLL, 0},
+                                   .direct_blocks = {DIRECT_BLOCKS_OUT, DIRECT_BLOCKS_IN},
                                    .direct_blocks_short = DIRECT_BLOCKS_SHORT,
                                    .piece_bytes = KVT_CUDA_SLOT_BYTES,
                                    .direct_max = DIRECT_BYTES_MAX};

@@ -17,11 +17,11 @@
 
 enum {
     KVT_CUDA_PIPES = 2,       /* per direction: a call need not stand behind another one's stream */
-    KVT_CUDA_SLOTS = 4,       /* of a pipe's ring */
+    KVT_CUDA_SLOTS = 3,       /* of a pipe's ring */
     KVT_CUDA_ENTRIES = 1024,  /* copies of one batched call */
     KVT_CUDA_RANGES_MAX = 256 /* registered pieces */
 };
-#define KVT_CUDA_SLOT_BYTES     (UINT64_C(4) << 20)
+#define KVT_CUDA_SLOT_BYTES     (UINT64_C(8) << 20)  /* every copy costs the engine 2-3 us: few and long ones */
 #define KVT_CUDA_RUN_LONG       1024                 /* bytes of a run from which on few blocks fill the link */
 #define KVT_CUDA_REGISTER_BYTES (UINT64_C(64) << 30) /* one registration of 512 GiB and more fails on some drivers */
 
@@ -91,14 +91,13 @@ typedef struct kvt_cuda_calibration {
 
 /* How wide the kernels spread; kvt_backend_tune() changes quota and transport. */
 typedef struct kvt_cuda_knobs {
-    uint32_t transport;     /* kvt_transport; AUTO: the cheapest by the calibration */
-    uint32_t direct_blocks; /* of a kernel that reaches into host memory, for long runs */
+    uint32_t transport;        /* kvt_transport; AUTO: the cheapest by the calibration */
+    uint32_t direct_blocks[2]; /* of a kernel that reaches into host memory, for long runs, by direction */
     uint32_t direct_blocks_short;
-    uint32_t staged_blocks; /* of one that feeds the ring */
-    uint32_t quota;         /* multiprocessors that any kernel may fill; 0: all */
-    uint64_t piece_bytes;   /* of the ring; at most KVT_CUDA_SLOT_BYTES */
-    uint64_t direct_max;    /* larger transfers never take the direct way: it slows its neighbours down */
-    kvt_cuda_grid device;   /* device to device; threads 0: by run and size */
+    uint32_t quota;       /* multiprocessors that kernels between pages and host memory may fill; 0: all */
+    uint64_t piece_bytes; /* of the ring; at most KVT_CUDA_SLOT_BYTES */
+    uint64_t direct_max;  /* larger transfers never take the direct way: it slows its neighbours down */
+    kvt_cuda_grid device; /* within device memory */
 } kvt_cuda_knobs;
 
 typedef struct kvt_cuda_range {

@@ -51,6 +51,13 @@ static void fill_table(kvt_cuda_head *head, const kvt_job *job)
 
 static uint32_t divide_up(uint64_t value, uint32_t by) { return (uint32_t)((value + by - 1) / by); }
 
+/* Twice as many threads as asked for where more than a quarter of them would have no word. */
+static uint32_t block_threads(const kvt_cuda_grid *grid, uint32_t lanes)
+{
+    return grid->threads % lanes * 4 > grid->threads && grid->threads * 2 <= KVT_CUDA_THREADS_MAX ? grid->threads * 2
+                                                                                                  : grid->threads;
+}
+
 /* Slices as even as they come, in whole lines, and as many threads per item as that leaves words for. */
 static bool spread(kvt_job *job, const kvt_cuda_grid *grid, kvt_cuda_head *head)
 {
@@ -70,7 +77,8 @@ static bool spread(kvt_job *job, const kvt_cuda_grid *grid, kvt_cuda_head *head)
     head->items = (kvt_job_dim){.extent = job->shape.item_count};
     kvt_job_dim_prepare(&head->lanes);
     kvt_job_dim_prepare(&head->items);
-    head->items_per_block = grid->threads / lanes;
+    head->threads = block_threads(grid, lanes);
+    head->items_per_block = head->threads / lanes;
     head->blob_count = job->blob_count;
     uint64_t items = job->shape.item_count;
     head->block_count = divide_up(items, head->items_per_block);

@@ -28,6 +28,7 @@ typedef struct kvt_cuda_head {
     uint32_t blob_count;
     uint32_t id_count; /* of a blob */
     uint32_t block_count;
+    uint32_t threads; /* of a block */
     uint64_t table[KVT_CUDA_TABLE_MAX];
     uint8_t *segments[KVT_JOB_BLOBS_MAX];
 } kvt_cuda_head;
@@ -49,8 +50,9 @@ static_assert(offsetof(kvt_cuda_small, ids) == offsetof(kvt_cuda_job, ids), "one
 
 /* How a launch spreads over the device. */
 typedef struct kvt_cuda_grid {
-    uint32_t threads;     /* of a block; a multiple of 32, at most KVT_CUDA_THREADS_MAX */
-    uint32_t unroll;      /* loads in flight per thread: 1, 4 or 8 */
+    uint32_t threads;     /* of a block; a multiple of 32, at most KVT_CUDA_THREADS_MAX; twice as many where items of an
+                             odd size would leave more than a quarter of them idle */
+    uint32_t unroll;      /* loads in flight per thread: 2 or 8 */
     uint32_t block_limit; /* 0: one block per group of items; else so many blocks loop over all of them */
 } kvt_cuda_grid;
 

@@ -82,9 +82,7 @@ template <typename Job> const void *pick(uint32_t access, uint32_t unroll, int f
 {
     switch (access) {
     case 16:
-        return unroll == 1   ? kernel_of<uint4, 1, Job>(form)
-               : unroll == 4 ? kernel_of<uint4, 4, Job>(form)
-                             : kernel_of<uint4, 8, Job>(form);
+        return unroll == 2 ? kernel_of<uint4, 2, Job>(form) : kernel_of<uint4, 8, Job>(form);
     case 8:
         return kernel_of<unsigned long long, 8, Job>(form);
     case 4:
@@ -102,11 +100,11 @@ extern "C" int kvt_cuda_launch(const kvt_cuda_job *job, const kvt_cuda_grid *gri
 {
     const kvt_cuda_head &head = job->head;
     const bool loop = grid->block_limit != 0;
-    const int form = loop ? LOOP : head.lanes.extent == grid->threads ? WHOLE : ONCE;
+    const int form = loop ? LOOP : head.lanes.extent == head.threads ? WHOLE : ONCE;
     const bool small = head.id_count * head.blob_count <= KVT_CUDA_IDS_SMALL;
     const void *kernel = small ? pick<kvt_cuda_small>(head.shape.access_bytes, grid->unroll, form)
                                : pick<kvt_cuda_job>(head.shape.access_bytes, grid->unroll, form);
     void *arguments[] = {const_cast<kvt_cuda_job *>(job)};
-    return cudaLaunchKernel(kernel, dim3(head.block_count, loop ? 1 : head.blob_count), dim3(grid->threads), arguments,
+    return cudaLaunchKernel(kernel, dim3(head.block_count, loop ? 1 : head.blob_count), dim3(head.threads), arguments,
                             0, static_cast<cudaStream_t>(stream));
 }

@@ -242,12 +242,14 @@ static kvt_status piece_copies(call *c, const piece *of, kvt_cuda_slot *slot, bo
     return flush_copies(c, pinned);
 }
 
+/* Without a quota a kernel takes the whole device for a few microseconds: that costs its neighbours less than some
+ * multiprocessors for longer. */
 static kvt_status piece_kernels(call *c, const piece *of)
 {
     const kvt_cuda_knobs *knobs = &c->cuda->knobs;
-    kvt_cuda_target to = {&c->pipe->job, {KVT_CUDA_THREADS_MAX, 8, knobs->staged_blocks}, c->pipe->kernels};
+    kvt_cuda_target to = {&c->pipe->job, knobs->device, c->pipe->kernels};
     if (knobs->quota != 0)
-        to.grid.block_limit = (uint32_t)kvt_min_u64(to.grid.block_limit, knobs->quota);
+        to.grid = (kvt_cuda_grid){KVT_CUDA_THREADS_MAX, 8, knobs->quota};
     return run_kernels(c, &to, of->packed, of->shifts, of->count);
 }
 
@@ -311,21 +313,10 @@ static kvt_status move_staged(call *c, const kvt_move *moves, size_t count, bool
 
 /* ---------------------------------------------------- kernels, by themselves */
 
-/* Fewer bytes want more of them at once per thread, many bytes more blocks: docs/gpu_backend.md, "On the device". */
-static kvt_cuda_grid device_grid(const kvt_cuda_knobs *knobs, const kvt_cuda_ask *ask)
-{
-    const uint64_t large = UINT64_C(128) << 20;
-    if (knobs->device.threads != 0)
-        return knobs->device;
-    if (ask->bytes >= large)
-        return (kvt_cuda_grid){512, 1, 0};
-    return (kvt_cuda_grid){256, 4, 0};
-}
-
 /* The blob is device memory: on the caller's stream, where the order is right by itself and no event is in the way. */
-static kvt_status move_on_device(call *c, const kvt_move *moves, size_t count, const kvt_cuda_ask *ask)
+static kvt_status move_on_device(call *c, const kvt_move *moves, size_t count)
 {
-    kvt_cuda_target to = {&c->pipe->job, device_grid(&c->cuda->knobs, ask), c->stream};
+    kvt_cuda_target to = {&c->pipe->job, c->cuda->knobs.device, c->stream};
     KVT_TRY(run_kernels(c, &to, moves, shifts_of(c, moves), count));
     return ends_on(c, c->stream);
 }
@@ -333,7 +324,7 @@ static kvt_status move_on_device(call *c, const kvt_move *moves, size_t count, c
 static kvt_status move_direct(call *c, const kvt_move *moves, size_t count, const kvt_cuda_ask *ask)
 {
     const kvt_cuda_knobs *knobs = &c->cuda->knobs;
-    uint32_t blocks = ask->run >= KVT_CUDA_RUN_LONG ? knobs->direct_blocks : knobs->direct_blocks_short;
+    uint32_t blocks = ask->run >= KVT_CUDA_RUN_LONG ? knobs->direct_blocks[c->direction] : knobs->direct_blocks_short;
     if (knobs->quota != 0)
         blocks = (uint32_t)kvt_min_u64(blocks, knobs->quota);
     kvt_cuda_target to = {&c->pipe->job, {KVT_CUDA_THREADS_MAX, 8, blocks}, c->pipe->kernels};
@@ -375,10 +366,10 @@ static kvt_cuda_ask survey(const call *c, const kvt_move *moves, size_t count)
 
 static kvt_status move_some(call *c, const kvt_move *moves, size_t count, kvt_cuda_place place)
 {
+    if (place == KVT_CUDA_DEVICE)
+        return move_on_device(c, moves, count);
     const kvt_cuda_ask ask = survey(c, moves, count);
     bool pinned = place == KVT_CUDA_PINNED;
-    if (place == KVT_CUDA_DEVICE)
-        return move_on_device(c, moves, count, &ask);
     switch (kvt_cuda_choose(c->cuda, &ask)) {
     case KVT_TRANSPORT_COPIES:
         return move_by_copies(c, moves, shifts_of(c, moves), count, pinned);

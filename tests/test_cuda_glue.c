@@ -97,7 +97,7 @@ KVT_TEST(cuda_glue, kernels_reach_into_host_memory)
 
 KVT_TEST(cuda_glue, blobs_on_the_device_move_every_case)
 {
-    static const kvt_cuda_grid grids[] = {{0, 0, 0}, {512, 1, 0}, {64, 8, 3}};
+    static const kvt_cuda_grid grids[] = {{64, 2, 0}, {512, 2, 0}, {64, 8, 3}};
     kvt_cuda *cuda = open_cuda();
     void *segments;
     cr_assert_eq(kvt_cuda_pages_alloc(cuda, BLOCK_BYTES, &segments), KVT_OK);

@@ -210,6 +210,8 @@ static bool by_parts(gb_set *set, uint32_t blob, uint32_t parts, const cudaEvent
         ok = kvt_backend_move(b->backend, set->layout, KVT_SCATTER, &move, 1, b->stream, &fences[p]) == KVT_OK;
         if (ok && (p == 0 || p + 1 == parts))
             ok = kvt_backend_fence_order(b->backend, &fences[p], b->other) == KVT_OK &&
+                 GB_CUDA((cudaError_t)gb_spin(0, b->other)) && /* as a kernel of the engine would: else the event may
+                                                                  stand in the copy engine's queue, behind the rest */
                  GB_CUDA(cudaEventRecord(events[p == 0 ? 1 : 2], b->other));
     }
     for (uint32_t p = 0; p < parts; p++)
