@@ -6,6 +6,7 @@
 #include "tests/support.h"
 
 #include "tools/cli.h"
+#include "tools/cli_json.h"
 #include "tools/progress.h"
 
 #include <math.h>
@@ -133,9 +134,9 @@ KVT_TEST(cli, a_mistyped_word_finds_its_neighbour)
 typedef struct sample_args {
     const char *file;
     cli_list points;
-    uint64_t bytes, count, wait;
+    uint64_t bytes, count, wait, speed;
     double rate;
-    uint32_t mode;
+    uint32_t mode, format;
     bool all, dry;
 } sample_args;
 
@@ -171,6 +172,13 @@ static const cli_option sample_options[] = {
      .min = 0.5,
      .max = 2},
     {.name = "mode", .kind = CLI_CHOICE, .value = "fast|slow", .offset = offsetof(sample_args, mode), .text = "M"},
+    {.name = "form",
+     .kind = CLI_CHOICE,
+     .value = "table|json|csv",
+     .noun = "format",
+     .offset = offsetof(sample_args, format),
+     .text = "F"},
+    {.name = "speed", .kind = CLI_RATE, .value = "SIZE/s", .offset = offsetof(sample_args, speed), .text = "S"},
     {.name = "all", .letter = 'a', .kind = CLI_FLAG, .offset = offsetof(sample_args, all), .text = "A"},
     {.name = "dry", .letter = 'd', .kind = CLI_FLAG, .offset = offsetof(sample_args, dry), .text = "D"},
 };
@@ -237,8 +245,14 @@ KVT_TEST(cli, a_wrong_word_is_named_with_the_way_out)
         {"--count 1.5", "kvtier: --count: '1.5' is not a whole number; write it in digits, like 16\n"},
         {"--wait 5", "kvtier: --wait: '5' is not a duration; write it with its unit, like 250ms, 30s or 1h30m\n"},
         {"--rate 9", "kvtier: --rate: '9' is not within its bounds; give 0.5 to 2\n"},
-        {"--mode medium", "kvtier: --mode: 'medium' is not one of its words; give fast|slow\n"},
-        {"--mode fas", "kvtier: --mode: 'fas' is not one of its words; give fast|slow\n"},
+        {"--mode medium", "kvtier: --mode: 'medium' is no mode; give fast or slow\n"},
+        {"--mode fas", "kvtier: --mode: 'fas' is no mode; give fast or slow\n"},
+        {"--form yaml", "kvtier: --form: 'yaml' is no format; give table, json or csv\n"},
+        {"-n -1", "kvtier: --count: '-1' is below 0, which is out of bounds; give 0 or more\n"},
+        {"--rate -1", "kvtier: --rate: '-1' is not within its bounds; give 0.5 to 2\n"},
+        {"--bytes -1", "kvtier: --bytes: '-1' is not within its bounds; give 4.00 KiB to 1.00 GiB\n"},
+        {"--wait -5s", "kvtier: --wait: '-5s' is below 0, which is out of bounds; give 0 or more\n"},
+        {"--speed fast", "kvtier: --speed: 'fast' is not a rate; write it like 2500MB/s or 1.5GiB/s\n"},
         {"--file=", "kvtier: --file: '' is not a value; leave the option out instead\n"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -264,7 +278,7 @@ KVT_TEST(cli, the_environment_stands_in_and_flags_win)
     cr_assert_eq(args.count, 6);
     setenv("KVT_TEST_COUNT", "many", 1);
     cr_assert_eq(parse("", &args, &operands, complaint, sizeof complaint), CLI_USAGE);
-    cr_assert_not_null(strstr(complaint, "KVT_TEST_COUNT"));
+    cr_assert_str_eq(complaint, "kvtier: KVT_TEST_COUNT: 'many' is not a whole number; write it in digits, like 16\n");
     unsetenv("KVT_TEST_COUNT");
 }
 
@@ -279,6 +293,61 @@ KVT_TEST(cli, every_status_has_its_exit_code)
                  {KVT_POISONED, 1}, {KVT_FORKED, 1}, {KVT_CANCELLED, 130}, {(kvt_status)99, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         cr_assert_eq(cli_exit_of(cases[i].status), cases[i].code, "%s", kvt_status_name(cases[i].status));
+}
+
+/* What a failure of the library says on a command line that has these options, with the thing it is about. */
+static char *told(const cli_command *command, const char *thing, const char *why)
+{
+    static char complaint[512];
+    memset(complaint, 0, sizeof complaint);
+    FILE *saved = stderr, *memory = fmemopen(complaint, sizeof complaint, "w");
+    stderr = memory;
+    cli_fail_for(command);
+    kvt_fail(KVT_INVALID, "%s", why);
+    cli_fail_status(KVT_INVALID, thing);
+    cli_fail_for(NULL);
+    stderr = saved;
+    fclose(memory);
+    return complaint;
+}
+
+KVT_TEST(cli, fields_of_the_library_are_told_as_options)
+{
+    static const cli_option options[] = {
+        {.name = "chunk-tokens"}, {.name = "segment-bytes"}, {.name = "reset-corrupt"}};
+    cli_command warm = {.options = options, .option_count = 3}, plain = {.option_count = 0};
+    cr_assert_str_eq(told(&warm, "f", "use chunk_tokens 4, or a new store with a larger blob_bytes_max"),
+                     "kvtier: f: use --chunk-tokens 4, or a new store with a larger --segment-bytes\n");
+    cr_assert_str_eq(told(&plain, "f", "use chunk_tokens 4"), "kvtier: f: use chunk_tokens 4\n");
+    cr_assert_str_eq(told(&warm, "f", "my_chunk_tokens chunk_tokens_2"), "kvtier: f: my_chunk_tokens chunk_tokens_2\n");
+    static const char corrupt[] = "restore it, or open with the option to reset a corrupt store, which forgets";
+    cr_assert_str_eq(told(&warm, "f", corrupt), "kvtier: f: restore it, or give --reset-corrupt, which forgets\n");
+    cr_assert_str_eq(told(&plain, "f", corrupt), "kvtier: f: restore it, or let 'kvtier warm' or 'put' do it with "
+                                                 "--reset-corrupt, which forgets\n");
+}
+
+KVT_TEST(cli, what_a_message_is_about_is_said_once)
+{
+    static const struct {
+        const char *why, *said;
+    } cases[] = {{"/a is not a directory", "kvtier: /a: is not a directory\n"},
+                 {"store /a: SUPER is unreadable", "kvtier: /a: SUPER is unreadable\n"},
+                 {"store /a is in use", "kvtier: /a: is in use\n"},
+                 {"/a: No space", "kvtier: /a: No space\n"},
+                 {"/ab is not a directory", "kvtier: /a: /ab is not a directory\n"},
+                 {"is empty", "kvtier: /a: is empty\n"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        cr_assert_str_eq(told(NULL, "/a", cases[i].why), cases[i].said);
+}
+
+KVT_TEST(cli, rates_may_name_the_second)
+{
+    uint64_t rate = 0;
+    cr_assert(cli_parse_rate("1.5GiB/s", &rate) && rate == UINT64_C(3) << 29);
+    cr_assert(cli_parse_rate("2500MB", &rate) && rate == UINT64_C(2500000000));
+    cr_assert(!cli_parse_rate("/s", &rate) && !cli_parse_rate("1G/m", &rate) && !cli_parse_rate("", &rate));
+    cr_assert_str_eq(cli_plural(1), "");
+    cr_assert_str_eq(cli_plural(0), "s");
 }
 
 /* --------------------------------------------------------------------- answers */

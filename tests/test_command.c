@@ -68,9 +68,11 @@ KVT_TEST(command, wrong_words_are_refused_with_the_way_out)
         {"status --stor x", 2, "did you mean --store?"},
         {"status", 2, "give -s DIR or set KVTIER_STORE"},
         {"status -s %s/none", 3, "there is no store here"},
-        {"status -s %s/none extra", 2, "one word too many"},
+        {"status -s %s/none extra", 2, "extra: is one word too many; usage: kvtier status\n"},
+        {"put -s %s/none --model m", 2, "kvtier: put: KEY is missing; usage: kvtier put KEY\n"},
         {"status -s", 2, "a value is missing"},
-        {"status -s %s/none -o xml", 2, "table|wide|json|jsonl|csv|tsv"},
+        {"status -s %s/none -o yaml", 2, "'yaml' is no format; give table, wide, json, jsonl, csv or tsv"},
+        {"ls -s %s/none --limit -1", 2, "'-1' is below 0"},
         {"status -s %s/none --timeout 5", 2, "unit"},
         {"show -s %s/none", 2, "usage: kvtier show KEY"},
         {"ls -s %s/none xyz", 2, "hexadecimal"},
@@ -91,7 +93,7 @@ KVT_TEST(command, wrong_words_are_refused_with_the_way_out)
         {"rm -s %s/none --all", 2, "--all needs a space"},
         {"rm -s %s/none abcd", 3, "there is no store here"},
         {"verify -s %s/none", 3, "there is no store here"},
-        {"warm -s %s/none", 2, "usage: kvtier warm FILE..."},
+        {"warm -s %s/none", 2, "FILE is missing; usage: kvtier warm FILE..."},
         {"completion tcsh", 2, "bash, zsh or fish"},
         {"help frob", 2, "no such command"},
         {"help --man-dir %s/none", 1, "cannot be written"},
@@ -168,6 +170,34 @@ KVT_TEST(command, man_pages_are_what_the_program_says)
     drop(folder);
 }
 
+KVT_TEST(command, man_pages_name_variables_and_show_no_marks_of_other_formats)
+{
+    char *text = output_of("", "help --man", 0);
+    cr_assert_not_null(strstr(text, ".B KVTIER_SALT\nStands in for \\-\\-salt of "), "%s", text);
+    cr_assert(strstr(text, "\n.ad l\n") != NULL && strstr(text, "other bytes under a held key") != NULL);
+    kvt_free(text);
+    text = output_of("", "help --man warm", 0);
+    cr_assert_not_null(strstr(text, ".SH ENVIRONMENT\n.TP\n.B KVTIER_SALT\n"));
+    kvt_free(text);
+    static const char *const commands[] = {"simulate", "replay", "demo", "warm", "status", "doctor", "match"};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        char line[64];
+        snprintf(line, sizeof line, "help --man %s", commands[i]);
+        text = output_of("", line, 0);
+        cr_assert_null(strchr(text, '`'), "%s", commands[i]);
+        kvt_free(text);
+    }
+}
+
+KVT_TEST(command, help_lists_what_only_reads_under_look)
+{
+    char *text = output_of("", "help", 0);
+    const char *look = strstr(text, "Look into a store:"), *ask = strstr(text, "Ask what is held:");
+    const char *get = strstr(text, "\n  get ");
+    cr_assert(look < get && get < ask, "%s", text);
+    kvt_free(text);
+}
+
 /* What bash would offer for the last of these words. */
 static char *completed(const char *folder, const char *words, int last)
 {
@@ -193,6 +223,16 @@ KVT_TEST(command, bash_completes_commands_options_and_words)
     cr_assert_str_eq(completed(folder, "kvtier warm --codec z", 3), "zstd\n");
     cr_assert_str_eq(completed(folder, "kvtier status -o js", 3), "json jsonl\n");
     cr_assert_str_eq(completed(folder, "kvtier completion f", 2), "fish\n");
+    cr_assert_str_eq(completed(folder, "kvtier bench i", 2), "io\n");
+    cr_assert_str_eq(completed(folder, "kvtier help sim", 2), "simulate\n");
+    cr_assert_str_eq(completed(folder, "kvtier ls --limit \\\"\\\"", 3), "\n");
+    cr_assert_str_eq(completed(folder, "kvtier ls --li", 2), "--limit\n");
+    char path[700], words[800];
+    snprintf(path, sizeof path, "%s/compl", folder);
+    snprintf(words, sizeof words, "kvtier put -f %s", path);
+    cr_assert_not_null(strstr(completed(folder, words, 3), "/completion\n"));
+    snprintf(words, sizeof words, "kvtier show %s", path);
+    cr_assert_str_eq(completed(folder, words, 2), "\n", "a key is no file");
     kvt_free(script);
     drop(folder);
 }

@@ -32,8 +32,13 @@ int cli_exit_of(kvt_status status);
 /* Write `kvtier: <thing>: <message>` to standard error and give the exit code back. The message says what is wrong and,
  * behind a semicolon, the way out. */
 int cli_fail(int exit_code, const char *thing, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* The same from kvt_last_error(), or the status's own text when that is empty. */
+/* The same from cli_reason(). */
 int cli_fail_status(kvt_status status, const char *thing);
+/* kvt_last_error() with the library's field names as options of the command, or the status's own text when that is
+ * empty. Valid until the next call. */
+const char *cli_reason(kvt_status status);
+/* "" for one, "s" for any other number. */
+static inline const char *cli_plural(uint64_t count) { return count == 1 ? "" : "s"; }
 void cli_warn(const char *thing, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ------------------------------------------------------- options of a command */
@@ -50,6 +55,7 @@ typedef enum cli_kind {
     CLI_SIZE,     /* uint64_t bytes: 4096, 512M, 1.5TiB (K M G T and KiB.. are powers of 1024, KB.. of 1000) */
     CLI_COUNT,    /* uint64_t */
     CLI_REAL,     /* double */
+    CLI_RATE,     /* uint64_t bytes per second: a size, with /s or without */
     CLI_DURATION, /* uint64_t nanoseconds: 30s, 5m, 1h30m, 250ms */
     CLI_CHOICE    /* uint32_t: index into `value`, whose words are separated by '|'; 0 is the default */
 } cli_kind;
@@ -60,9 +66,10 @@ typedef struct cli_option {
     const char *text;  /* one sentence without a full stop; says the default */
     size_t offset;     /* of the field in the command's args */
     cli_kind kind;
-    char letter;     /* 0: none */
-    const char *env; /* environment variable that stands in for the flag, or NULL */
-    double min, max; /* of SIZE, COUNT and REAL, inclusive; both 0: any (REAL: finite and >= 0) */
+    char letter;      /* 0: none */
+    const char *env;  /* environment variable that stands in for the flag, or NULL */
+    double min, max;  /* of SIZE, COUNT and REAL, inclusive; both 0: any (REAL: finite and >= 0) */
+    const char *noun; /* what a word of a CHOICE is; NULL: as the option is called */
 } cli_option;
 
 typedef struct cli_option_set {
@@ -78,6 +85,7 @@ int cli_args_parse(const cli_option_set *sets, size_t set_count, int argc, char 
 void cli_args_free(const cli_option_set *sets, size_t set_count);
 
 bool cli_parse_size(const char *text, uint64_t *out);
+bool cli_parse_rate(const char *text, uint64_t *out);
 bool cli_parse_duration(const char *text, uint64_t *out_ns);
 bool cli_parse_count(const char *text, uint64_t *out);
 bool cli_parse_real(const char *text, double *out);
@@ -108,6 +116,8 @@ typedef struct cli_globals {
 } cli_globals;
 
 typedef struct cli_command cli_command;
+/* The command that runs: messages of the library are told with the names of its options. */
+void cli_fail_for(const cli_command *command);
 
 typedef struct cli_context {
     cli_globals global;
@@ -168,10 +178,13 @@ int cli_report_close(cli_report *report);                                    /* 
 void cli_report_text(cli_report *report, const char *key, const char *label, const char *value);
 void cli_report_u64(cli_report *report, const char *key, const char *label, cli_unit unit, uint64_t value);
 void cli_report_real(cli_report *report, const char *key, const char *label, cli_unit unit, double value);
+/* Words separated by '+': an array in JSON; "" has none. */
+void cli_report_words(cli_report *report, const char *key, const char *label, const char *words);
 void cli_report_bool(cli_report *report, const char *key, const char *label, bool value);
 /* Rows: begin, then for each row one call per column, then end. Cells may be cli_row_none. */
 void cli_report_rows(cli_report *report, const char *key, const char *title, const cli_column *columns, size_t count);
 void cli_row_text(cli_report *report, const char *value);
+void cli_row_words(cli_report *report, const char *words);
 void cli_row_u64(cli_report *report, uint64_t value);
 void cli_row_real(cli_report *report, double value);
 void cli_row_bool(cli_report *report, bool value);
@@ -182,19 +195,5 @@ void cli_report_rows_end(cli_report *report);
 enum { CLI_NUMBER_BYTES = 40 };
 void cli_format_number(char *text, cli_unit unit, double value, bool exact);
 void cli_format_bytes(char *text, uint64_t bytes, bool exact);
-
-/* JSON, one writer for the whole command: keys are given inside objects and NULL inside arrays. */
-typedef struct cli_json {
-    FILE *out;
-    uint32_t depth;
-    bool indent;
-    bool has_item[16]; /* per depth: a comma is due */
-} cli_json;
-void cli_json_begin(cli_json *json, const char *key, char open); /* '{' or '[' */
-void cli_json_end(cli_json *json, char close);
-void cli_json_text(cli_json *json, const char *key, const char *value); /* NULL: null; bad UTF-8 becomes U+FFFD */
-void cli_json_u64(cli_json *json, const char *key, uint64_t value);
-void cli_json_real(cli_json *json, const char *key, double value); /* not finite: null */
-void cli_json_bool(cli_json *json, const char *key, bool value);
 
 #endif

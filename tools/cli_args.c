@@ -62,40 +62,77 @@ static int unknown_option(const reader *r, const char *word, size_t length)
 
 /* ------------------------------------------------------------------- values */
 
-static int bad_value(const cli_option *option, const char *value, const char *expected)
+/* A value on its way in; `thing` is what a complaint names: the option, or the variable that stands in for it. */
+typedef struct given {
+    const cli_option *option;
+    const char *thing, *value;
+} given;
+
+static int bad_value(const given *g, const char *expected)
 {
-    char thing[80];
-    snprintf(thing, sizeof thing, "--%s", option->name);
-    return cli_fail(CLI_USAGE, thing, "'%s' is not %s", value, expected);
+    return cli_fail(CLI_USAGE, g->thing, "'%s' is %s", g->value, expected);
 }
 
-static int check_bounds(const cli_option *option, const char *value, double number)
+static int out_of_bounds(const given *g)
 {
-    if ((option->min == 0 && option->max == 0) || (number >= option->min && number <= option->max))
-        return CLI_OK;
     char low[CLI_NUMBER_BYTES], high[CLI_NUMBER_BYTES], expected[120];
+    const cli_option *option = g->option;
     cli_unit unit = option->kind == CLI_SIZE ? CLI_UNIT_BYTES : CLI_UNIT_NONE;
+    if (option->min == 0 && option->max == 0)
+        return bad_value(g, "below 0, which is out of bounds; give 0 or more");
     cli_format_number(low, unit, option->min, false);
     cli_format_number(high, unit, option->max, false);
-    snprintf(expected, sizeof expected, "within its bounds; give %s to %s", low, high);
-    return bad_value(option, value, expected);
+    snprintf(expected, sizeof expected, "not within its bounds; give %s to %s", low, high);
+    return bad_value(g, expected);
 }
 
-static int set_choice(const cli_option *option, const char *value, uint32_t *out)
+static int check_bounds(const given *g, double number)
+{
+    const cli_option *option = g->option;
+    bool any = option->min == 0 && option->max == 0;
+    return any || (number >= option->min && number <= option->max) ? CLI_OK : out_of_bounds(g);
+}
+
+/* "a, b or c" of "a|b|c". */
+static void list_words(const char *words, char *text, size_t bytes)
+{
+    size_t used = 0;
+    while (words != NULL && used < bytes) {
+        const char *bar = strchr(words, '|');
+        bool before_last = bar != NULL && strchr(bar + 1, '|') == NULL;
+        int length = bar != NULL ? (int)(bar - words) : (int)strlen(words);
+        used += (size_t)snprintf(text + used, bytes - used, "%.*s%s", length, words,
+                                 bar == NULL   ? ""
+                                 : before_last ? " or "
+                                               : ", ");
+        words = bar != NULL ? bar + 1 : NULL;
+    }
+}
+
+static int no_such_word(const given *g)
+{
+    char words[200], noun[40], expected[300];
+    list_words(g->option->value, words, sizeof words);
+    snprintf(noun, sizeof noun, "%s", g->option->noun != NULL ? g->option->noun : g->option->name);
+    for (char *dash = noun; (dash = strchr(dash, '-')) != NULL;)
+        *dash = ' ';
+    snprintf(expected, sizeof expected, "no %s; give %s", noun, words);
+    return bad_value(g, expected);
+}
+
+static int set_choice(const given *g, uint32_t *out)
 {
     uint32_t index = 0;
-    for (const char *word = option->value; word != NULL; index++) {
+    for (const char *word = g->option->value; word != NULL; index++) {
         const char *end = strchr(word, '|');
         size_t length = end != NULL ? (size_t)(end - word) : strlen(word);
-        if (strlen(value) == length && memcmp(word, value, length) == 0) {
+        if (strlen(g->value) == length && memcmp(word, g->value, length) == 0) {
             *out = index;
             return CLI_OK;
         }
         word = end != NULL ? end + 1 : NULL;
     }
-    char expected[160];
-    snprintf(expected, sizeof expected, "one of its words; give %s", option->value);
-    return bad_value(option, value, expected);
+    return no_such_word(g);
 }
 
 static int append(cli_list *list, const char *item)
@@ -112,51 +149,70 @@ static int append(cli_list *list, const char *item)
     return CLI_OK;
 }
 
-static int set_number(const cli_option *option, const char *value, void *field)
+/* What a value of this kind looks like, and the way out. */
+static const char *expected_of(cli_kind kind)
+{
+    switch (kind) {
+    case CLI_SIZE:
+        return "not a size; write it like 4096, 512M or 1.5TiB";
+    case CLI_RATE:
+        return "not a rate; write it like 2500MB/s or 1.5GiB/s";
+    case CLI_COUNT:
+        return "not a whole number; write it in digits, like 16";
+    case CLI_DURATION:
+        return "not a duration; write it with its unit, like 250ms, 30s or 1h30m";
+    default:
+        return "not a number; write it like 0.5 or 2e4";
+    }
+}
+
+static bool is_negative(const char *value) { return value[0] == '-' && value[1] >= '0' && value[1] <= '9'; }
+
+static int set_number(const given *g, void *field)
 {
     uint64_t number = 0;
     double real = 0;
-    switch (option->kind) {
-    case CLI_SIZE:
-        if (!cli_parse_size(value, &number))
-            return bad_value(option, value, "a size; write it like 4096, 512M or 1.5TiB");
-        break;
-    case CLI_COUNT:
-        if (!cli_parse_count(value, &number))
-            return bad_value(option, value, "a whole number; write it in digits, like 16");
-        break;
-    case CLI_DURATION:
-        if (!cli_parse_duration(value, &number))
-            return bad_value(option, value, "a duration; write it with its unit, like 250ms, 30s or 1h30m");
-        break;
-    default:
-        if (!cli_parse_real(value, &real))
-            return bad_value(option, value, "a number; write it like 0.5 or 2e4");
+    bool read = false;
+    if (is_negative(g->value))
+        return out_of_bounds(g);
+    if (g->option->kind == CLI_SIZE)
+        read = cli_parse_size(g->value, &number);
+    else if (g->option->kind == CLI_RATE)
+        read = cli_parse_rate(g->value, &number);
+    else if (g->option->kind == CLI_COUNT)
+        read = cli_parse_count(g->value, &number);
+    else if (g->option->kind == CLI_DURATION)
+        read = cli_parse_duration(g->value, &number);
+    else
+        read = cli_parse_real(g->value, &real);
+    if (!read)
+        return bad_value(g, expected_of(g->option->kind));
+    if (g->option->kind == CLI_REAL)
         memcpy(field, &real, sizeof real);
-        return check_bounds(option, value, real);
-    }
-    memcpy(field, &number, sizeof number);
-    return check_bounds(option, value, (double)number);
+    else
+        memcpy(field, &number, sizeof number);
+    return check_bounds(g, g->option->kind == CLI_REAL ? real : (double)number);
 }
 
-static int set_value(const cli_option *option, void *args, const char *value)
+static int set_value(const cli_option *option, void *args, const char *thing, const char *value)
 {
     void *field = (char *)args + option->offset;
+    given g = {option, thing, value};
     switch (option->kind) {
     case CLI_FLAG:
         *(bool *)field = true;
         return CLI_OK;
     case CLI_TEXT:
         if (*value == '\0')
-            return bad_value(option, value, "a value; leave the option out instead");
+            return bad_value(&g, "not a value; leave the option out instead");
         *(const char **)field = value;
         return CLI_OK;
     case CLI_LIST:
         return append(field, value);
     case CLI_CHOICE:
-        return set_choice(option, value, field);
+        return set_choice(&g, field);
     default:
-        return set_number(option, value, field);
+        return set_number(&g, field);
     }
 }
 
@@ -165,14 +221,16 @@ static int set_value(const cli_option *option, void *args, const char *value)
 /* The value of an option: what stands behind it in its own word, else the next word. */
 static int take_value(reader *r, found f, const char *inside, const char *name)
 {
+    char thing[80];
+    snprintf(thing, sizeof thing, "--%s", f.option->name);
     if (f.option->kind == CLI_FLAG)
-        return set_value(f.option, f.args, "");
+        return set_value(f.option, f.args, thing, "");
     if (inside == NULL) {
         if (r->at >= r->argc)
             return cli_fail(CLI_USAGE, name, "a value is missing; write %s %s", name, f.option->value);
         inside = r->argv[r->at++];
     }
-    return set_value(f.option, f.args, inside);
+    return set_value(f.option, f.args, thing, inside);
 }
 
 static int read_long(reader *r, const char *word)
@@ -210,11 +268,9 @@ static int read_environment(const cli_option_set *set)
     for (size_t i = 0; i < set->count; i++) {
         const char *value = set->options[i].env != NULL ? getenv(set->options[i].env) : NULL;
         if (value != NULL && *value != '\0') {
-            int code = set_value(&set->options[i], set->args, value);
-            if (code != CLI_OK) {
-                cli_warn(set->options[i].env, "the value came from this environment variable");
+            int code = set_value(&set->options[i], set->args, set->options[i].env, value);
+            if (code != CLI_OK)
                 return code;
-            }
         }
     }
     return CLI_OK;

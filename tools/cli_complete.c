@@ -16,10 +16,29 @@ static void put_words(FILE *out, const char *choice, char separator)
         fputc(*choice == '|' ? separator : *choice, out);
 }
 
+/* What a value, or an operand, is completed to. */
+typedef enum target { TARGET_NONE, TARGET_WORDS, TARGET_FILES } target;
+
+static target target_of_value(const cli_option *option)
+{
+    if (option->kind == CLI_CHOICE)
+        return TARGET_WORDS;
+    bool path = strstr(option->value, "FILE") != NULL || strstr(option->value, "DIR") != NULL;
+    return path ? TARGET_FILES : TARGET_NONE;
+}
+
+static target target_of_operands(const cli_command *command)
+{
+    if (strchr(command->operands, '|') != NULL)
+        return TARGET_WORDS;
+    return strstr(command->operands, "FILE") != NULL ? TARGET_FILES : TARGET_NONE;
+}
+
 /* ------------------------------------------------------------------------ bash */
 
 static void bash_values(FILE *out, const char *command, const cli_option *options, size_t count)
 {
+    static const char *const kinds[] = {"none", "words", "files"};
     for (size_t i = 0; i < count; i++) {
         if (options[i].kind == CLI_FLAG)
             continue;
@@ -29,7 +48,31 @@ static void bash_values(FILE *out, const char *command, const cli_option *option
         fputs(") words='", out);
         if (options[i].kind == CLI_CHOICE)
             put_words(out, options[i].value, ' ');
-        fprintf(out, "' kind=%s ;;\n", options[i].kind == CLI_CHOICE ? "words" : "files");
+        fprintf(out, "' kind=%s ;;\n", kinds[target_of_value(&options[i])]);
+    }
+}
+
+/* The words of operands, then those of options. */
+static void bash_words(FILE *out)
+{
+    for (size_t i = 0; cli_commands[i] != NULL; i++) {
+        target to = target_of_operands(cli_commands[i]);
+        if (to == TARGET_NONE)
+            continue;
+        fprintf(out, "        %s) kind=%s words='", cli_commands[i]->name, to == TARGET_FILES ? "files" : "words");
+        if (to == TARGET_WORDS)
+            put_words(out, cli_commands[i]->operands, ' ');
+        fputs("' ;;\n", out);
+    }
+    fputs("        esac\n        if [[ $current == -* ]]; then\n            kind=words words=$globals\n"
+          "            case $command in\n",
+          out);
+    for (size_t i = 0; cli_commands[i] != NULL; i++) {
+        if (cli_commands[i]->option_count == 0)
+            continue;
+        fprintf(out, "            %s) words+='", cli_commands[i]->name);
+        put_names(out, cli_commands[i]->options, cli_commands[i]->option_count);
+        fputs("' ;;\n", out);
     }
 }
 
@@ -51,22 +94,15 @@ void cli_complete_bash(FILE *out)
     for (size_t i = 0; cli_commands[i] != NULL; i++)
         bash_values(out, cli_commands[i]->name, cli_commands[i]->options, cli_commands[i]->option_count);
     bash_values(out, "*", cli_global_options, cli_global_option_count);
-    fputs("    esac\n    if [[ -z $kind ]]; then\n        kind=files\n"
-          "        [[ $current == -* ]] && kind=words words=$globals\n        case $command in\n"
+    fputs("    esac\n    if [[ -z $kind ]]; then\n        kind=none\n        case $command in\n"
           "        '') kind=words words=\"$commands $globals\" ;;\n"
-          "        help) kind=words words=\"$commands --man\" ;;\n"
-          "        completion) kind=words words='bash zsh fish' ;;\n",
+          "        help) kind=words words=$commands ;;\n",
           out);
-    for (size_t i = 0; cli_commands[i] != NULL; i++) {
-        if (cli_commands[i]->option_count == 0)
-            continue;
-        fprintf(out, "        %s) [[ $current == -* ]] && words+='", cli_commands[i]->name);
-        put_names(out, cli_commands[i]->options, cli_commands[i]->option_count);
-        fputs("' ;;\n", out);
-    }
-    fputs("        esac\n    fi\n"
+    bash_words(out);
+    fputs("            esac\n        fi\n    fi\n    COMPREPLY=()\n"
           "    if [[ $kind == files ]]; then\n        COMPREPLY=($(compgen -f -- \"$current\"))\n"
-          "    else\n        COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n    fi\n}\n"
+          "    elif [[ $kind == words ]]; then\n        COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
+          "    fi\n}\n"
           "complete -o filenames -F _kvtier kvtier\n",
           out);
 }
@@ -98,9 +134,21 @@ static void zsh_option(FILE *out, const cli_option *option)
         put_words(out, option->value, ' ');
         fputc(')', out);
     } else if (option->kind != CLI_FLAG) {
-        fprintf(out, ":%s:_files", option->value);
+        fprintf(out, ":%s:%s", option->value, target_of_value(option) == TARGET_FILES ? "_files" : " ");
     }
     fputc('\'', out);
+}
+
+static void zsh_operands(FILE *out, const cli_command *command)
+{
+    target to = target_of_operands(command);
+    if (to == TARGET_WORDS) {
+        fputs(" \\\n            '*:word:(", out);
+        put_words(out, command->operands, ' ');
+        fputs(")' ;;\n", out);
+    } else {
+        fprintf(out, " \\\n            '*:%s' ;;\n", to == TARGET_FILES ? "file:_files" : "word: ");
+    }
 }
 
 void cli_complete_zsh(FILE *out)
@@ -128,7 +176,7 @@ void cli_complete_zsh(FILE *out)
             zsh_option(out, &command->options[j]);
         for (size_t j = 0; j < cli_global_option_count; j++)
             zsh_option(out, &cli_global_options[j]);
-        fputs(" \\\n            '*:file:_files' ;;\n", out);
+        zsh_operands(out, command);
     }
     fputs("    esac\n}\ncompdef _kvtier kvtier\n", out);
 }
@@ -143,7 +191,7 @@ static void fish_option(FILE *out, const char *condition, const cli_option *opti
         put_words(out, option->value, ' ');
         fputc('\'', out);
     } else if (option->kind != CLI_FLAG) {
-        fputs(" -r", out);
+        fputs(target_of_value(option) == TARGET_FILES ? " -r" : " -x", out);
     }
     fputs(" -d '", out);
     put_quoted(out, option->text, "\\");
@@ -165,6 +213,14 @@ void cli_complete_fish(FILE *out)
         snprintf(condition, sizeof condition, " -n '__fish_seen_subcommand_from %s'", cli_commands[i]->name);
         for (size_t j = 0; j < cli_commands[i]->option_count; j++)
             fish_option(out, condition, &cli_commands[i]->options[j]);
+        if (target_of_operands(cli_commands[i]) == TARGET_FILES)
+            continue;
+        fprintf(out, "complete -c kvtier%s -f", condition);
+        if (target_of_operands(cli_commands[i]) == TARGET_WORDS) {
+            fputs(" -a '", out);
+            put_words(out, cli_commands[i]->operands, ' ');
+            fputc('\'', out);
+        }
+        fputc('\n', out);
     }
-    fputs("complete -c kvtier -n '__fish_seen_subcommand_from completion' -x -a 'bash zsh fish'\n", out);
 }

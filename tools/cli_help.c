@@ -20,13 +20,13 @@ const cli_topic cli_groups[] = {
 
 const cli_topic cli_exit_texts[] = {
     {"0", "success"},
-    {"1", "failure"},
+    {"1", "failure; an input file cannot be opened"},
     {"2", "wrong usage, or an input file that breaks its format"},
     {"3", "not found, or a miss"},
     {"4", "stored bytes fail their check"},
     {"5", "the store is in use by another process"},
     {"6", "only a part was done"},
-    {"7", "incompatible version, tier or fingerprint"},
+    {"7", "incompatible version, tier or fingerprint; other bytes under a held key"},
     {"8", "the time was up"},
     {"130", "interrupted"},
     {NULL, NULL},

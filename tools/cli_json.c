@@ -3,6 +3,8 @@
  * The one writer of JSON: escapes by RFC 8259, repairs bad UTF-8, writes numbers so that they read back as the same
  * bits. Write errors stay in the stream; whoever owns it looks at ferror once at the end.
  */
+#include "tools/cli_json.h"
+
 #include "tools/cli.h"
 
 #include <inttypes.h>

@@ -78,7 +78,7 @@ static void put_head(FILE *out, const cli_command *command)
         fputc('-', out);
         put_upper(out, command->name);
     }
-    fputs(" 1 \"\" kvtier \"kvtier manual\"\n.SH NAME\nkvtier", out);
+    fputs(" 1 \"\" kvtier \"kvtier manual\"\n.ad l\n.SH NAME\nkvtier", out);
     if (command != NULL) {
         fputs("\\-", out);
         put(out, command->name);
@@ -100,6 +100,48 @@ static void put_examples(FILE *out, const char *line)
     fputs(".EE\n", out);
 }
 
+/* Does another command before this one have an option with this variable? */
+static bool is_named_before(size_t command, const char *env)
+{
+    for (size_t i = 0; i < command; i++)
+        for (size_t j = 0; j < cli_commands[i]->option_count; j++)
+            if (cli_commands[i]->options[j].env != NULL && strcmp(cli_commands[i]->options[j].env, env) == 0)
+                return true;
+    return false;
+}
+
+/* Variables of options that only some commands have, each with all of them. */
+static void put_environment_of_commands(FILE *out)
+{
+    for (size_t i = 0; cli_commands[i] != NULL; i++)
+        for (size_t j = 0; j < cli_commands[i]->option_count; j++) {
+            const cli_option *option = &cli_commands[i]->options[j];
+            if (option->env == NULL || is_named_before(i, option->env))
+                continue;
+            fprintf(out, ".TP\n.B %s\nStands in for \\-\\-%s of", option->env, option->name);
+            for (size_t k = i; cli_commands[k] != NULL; k++)
+                for (size_t l = 0; l < cli_commands[k]->option_count; l++)
+                    if (cli_commands[k]->options[l].env != NULL &&
+                        strcmp(cli_commands[k]->options[l].env, option->env) == 0)
+                        fprintf(out, "%s %s", k != i ? "," : "", cli_commands[k]->name);
+            fputs(".\n", out);
+        }
+}
+
+static void put_environment_of(FILE *out, const cli_command *command)
+{
+    bool any = false;
+    for (size_t i = 0; i < command->option_count; i++) {
+        if (command->options[i].env == NULL)
+            continue;
+        fprintf(out, "%s.TP\n.B %s\nStands in for \\-\\-%s.\n", any ? "" : ".SH ENVIRONMENT\n", command->options[i].env,
+                command->options[i].name);
+        any = true;
+    }
+    if (any)
+        fputs(".PP\nThe variables of every command are in\n.BR kvtier (1).\n", out);
+}
+
 static void man_command(FILE *out, const cli_command *command)
 {
     put_head(out, command);
@@ -107,7 +149,7 @@ static void man_command(FILE *out, const cli_command *command)
     if (command->option_count != 0)
         fputs("[\\fIOPTIONS\\fR]\n", out);
     put(out, command->operands);
-    fputs("\n.SH DESCRIPTION\n", out);
+    fputs(*command->operands != '\0' ? "\n.SH DESCRIPTION\n" : ".SH DESCRIPTION\n", out);
     put_paragraphs(out, command->description);
     if (command->option_count != 0)
         fputs(".SH OPTIONS\n", out);
@@ -115,6 +157,7 @@ static void man_command(FILE *out, const cli_command *command)
         put_option(out, &command->options[i]);
     fputs(".PP\nThe flags of every command are in\n.BR kvtier (1).\n", out);
     put_exit_status(out);
+    put_environment_of(out, command);
     if (command->examples != NULL)
         put_examples(out, command->examples);
     fputs(".SH SEE ALSO\n.BR kvtier (1)\n", out);
@@ -145,6 +188,7 @@ static void man_program(FILE *out)
         if (cli_global_options[i].env != NULL)
             fprintf(out, ".TP\n.B %s\nStands in for \\-\\-%s.\n", cli_global_options[i].env,
                     cli_global_options[i].name);
+    put_environment_of_commands(out);
 }
 
 void cli_man(FILE *out, const cli_command *command)

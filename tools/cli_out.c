@@ -5,12 +5,13 @@
  * other formats stream. Texts come from stores and files, so control bytes never reach a terminal.
  */
 #include "tools/cli.h"
+#include "tools/cli_json.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-typedef enum cell_kind { CELL_NONE, CELL_TEXT, CELL_U64, CELL_REAL, CELL_BOOL } cell_kind;
+typedef enum cell_kind { CELL_NONE, CELL_TEXT, CELL_WORDS, CELL_U64, CELL_REAL, CELL_BOOL } cell_kind;
 
 typedef struct cell {
     const char *key;   /* of a field */
@@ -81,6 +82,8 @@ static const char *cell_text(const cell *c, bool exact, char room[CLI_NUMBER_BYT
     switch (c->kind) {
     case CELL_TEXT:
         return c->text;
+    case CELL_WORDS:
+        return *c->text != '\0' ? c->text : "none";
     case CELL_BOOL:
         return exact ? (c->number ? "true" : "false") : (c->number ? "yes" : "no");
     case CELL_U64:
@@ -99,9 +102,24 @@ static const char *cell_text(const cell *c, bool exact, char room[CLI_NUMBER_BYT
     }
 }
 
+static void words_json(cli_json *json, const char *key, const char *words)
+{
+    char word[CLI_NUMBER_BYTES];
+    cli_json_begin(json, key, '[');
+    while (*words != '\0') {
+        size_t length = strcspn(words, "+");
+        snprintf(word, sizeof word, "%.*s", (int)length, words);
+        cli_json_text(json, NULL, word);
+        words += length + (words[length] == '+');
+    }
+    cli_json_end(json, ']');
+}
+
 static void cell_json(cli_json *json, const char *key, const cell *c)
 {
-    if (c->kind == CELL_U64)
+    if (c->kind == CELL_WORDS)
+        words_json(json, key, c->text);
+    else if (c->kind == CELL_U64)
         cli_json_u64(json, key, c->number);
     else if (c->kind == CELL_REAL)
         cli_json_real(json, key, c->real);
@@ -168,14 +186,14 @@ static void flush_fields(cli_report *report)
     for (size_t i = 0; i < report->field_count; i++)
         if (report->fields[i].label != NULL)
             width = kvt_max_u64(width, width_of(report->fields[i].label));
-    if (report->lines && report->field_count != 0)
+    if (report->lines && width != 0) /* something is shown */
         fputc('\n', out);
     for (size_t i = 0; i < report->field_count; i++) {
         const cell *field = &report->fields[i];
         if (field->label == NULL)
             continue;
         put_padded(out, field->label, width + 2, false, false);
-        put_clean(out, field->kind == CELL_TEXT ? field->text : cell_text(field, exact, room));
+        put_clean(out, cell_text(field, exact, room));
         fputc('\n', out);
         report->lines = true;
     }
@@ -216,6 +234,8 @@ static void add_field(cli_report *report, cell field, const char *text)
     if (format_of(report) == CLI_FORMAT_JSON) {
         if (field.kind == CELL_TEXT)
             cli_json_text(&report->json, field.key, text);
+        else if (field.kind == CELL_WORDS)
+            words_json(&report->json, field.key, text);
         else
             cell_json(&report->json, field.key, &field);
         return;
@@ -234,6 +254,11 @@ static void add_field(cli_report *report, cell field, const char *text)
 void cli_report_text(cli_report *report, const char *key, const char *label, const char *value)
 {
     add_field(report, (cell){.key = key, .label = label, .kind = CELL_TEXT}, value);
+}
+
+void cli_report_words(cli_report *report, const char *key, const char *label, const char *words)
+{
+    add_field(report, (cell){.key = key, .label = label, .kind = CELL_WORDS}, words);
 }
 
 void cli_report_u64(cli_report *report, const char *key, const char *label, cli_unit unit, uint64_t value)
@@ -342,6 +367,7 @@ static void add_cell(cli_report *report, cell c, const char *text)
 }
 
 void cli_row_text(cli_report *report, const char *value) { add_cell(report, (cell){.kind = CELL_TEXT}, value); }
+void cli_row_words(cli_report *report, const char *words) { add_cell(report, (cell){.kind = CELL_WORDS}, words); }
 void cli_row_u64(cli_report *report, uint64_t value)
 {
     add_cell(report, (cell){.kind = CELL_U64, .number = value}, NULL);

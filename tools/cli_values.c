@@ -95,6 +95,15 @@ bool cli_parse_size(const char *text, uint64_t *out)
     return true;
 }
 
+bool cli_parse_rate(const char *text, uint64_t *out)
+{
+    char size[64];
+    size_t length = strlen(text);
+    if (length > 2 && strcmp(text + length - 2, "/s") == 0)
+        length -= 2;
+    return snprintf(size, sizeof size, "%.*s", (int)length, text) < (int)sizeof size && cli_parse_size(size, out);
+}
+
 bool cli_parse_duration(const char *text, uint64_t *out_ns)
 {
     double total = 0;

@@ -202,7 +202,7 @@ static int run_get(const cli_context *context, const void *given)
 
 const cli_command cli_command_get = {
     .name = "get",
-    .group = "change",
+    .group = "look",
     .summary = "write the bytes of a record to a file",
     .operands = "[KEY]",
     .description =

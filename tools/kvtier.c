@@ -42,8 +42,9 @@ const cli_option cli_global_options[] = {
      .letter = 'o',
      .kind = CLI_CHOICE,
      .value = "table|wide|json|jsonl|csv|tsv",
+     .noun = "format",
      .offset = offsetof(cli_globals, format),
-     .text = "Format of the answer; default table. jsonl, csv and tsv print the rows of its main table"},
+     .text = "Format of the answer; default table. jsonl, csv and tsv print the rows of its main table, if it has one"},
     {.name = "json", .kind = CLI_FLAG, .offset = offsetof(cli_globals, json), .text = "The same as --output json"},
     {.name = "no-header",
      .letter = 'H',
@@ -104,12 +105,13 @@ static int finish(const cli_context *context, int code)
 static int check_operands(const cli_context *context)
 {
     const cli_command *command = context->command;
+    const char *space = *command->operands != '\0' ? " " : "";
     if (context->operands.count < command->operands_min)
-        return cli_fail(CLI_USAGE, command->name, "something is missing; usage: kvtier %s %s", command->name,
-                        command->operands);
+        return cli_fail(CLI_USAGE, command->name, "%.*s is missing; usage: kvtier %s %s",
+                        (int)strcspn(command->operands, "."), command->operands, command->name, command->operands);
     if (context->operands.count > command->operands_max)
         return cli_fail(CLI_USAGE, context->operands.items[command->operands_max],
-                        "is one word too many; usage: kvtier %s %s", command->name, command->operands);
+                        "is one word too many; usage: kvtier %s%s%s", command->name, space, command->operands);
     return CLI_OK;
 }
 
@@ -129,6 +131,7 @@ static int run_command(cli_context *context, void *args)
 static int parse_and_run(cli_context *context, int argc, char **argv)
 {
     int used;
+    cli_fail_for(context->command);
     void *args = context->command->args_bytes != 0 ? kvt_alloc(context->command->args_bytes) : NULL;
     if (args == NULL && context->command->args_bytes != 0)
         return cli_fail(CLI_FAILURE, context->command->name, "out of memory");
