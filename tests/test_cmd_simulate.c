@@ -87,6 +87,38 @@ KVT_TEST(cmd_simulate, the_command_shows_every_policy_at_every_capacity)
     free(text);
 }
 
+/* 16 and 64 blocks leave at once: there must be two such segments. */
+KVT_TEST(cmd_simulate, a_policy_that_needs_more_room_has_no_figures_and_the_others_do)
+{
+    const char *words[] = {"--trace", trace_path, "--policy", "all", "--capacity", "1", "--capacity", "10"};
+    char *text = NULL;
+    uint32_t rows = 0, unknown = 0;
+    cr_assert_eq(command(words, sizeof words / sizeof *words, &text), CLI_OK);
+    for (const char *at = text; (at = strstr(at, "\"policy\": ")) != NULL; at++)
+        rows++;
+    for (const char *at = text; (at = strstr(at, "\"hit_ratio\": null")) != NULL; at++)
+        unknown++;
+    cr_assert_eq(rows, 12);
+    cr_assert(unknown >= 1 && unknown <= 4, "%s", text);
+    cr_assert_not_null(strstr(text, "\"capacity_percent\": 10,"), "%s", text);
+    free(text);
+    const char *tiny[] = {"--trace", trace_path, "--requests", "1", "--policy", "all", "--capacity", "1"};
+    cr_assert_eq(command(tiny, sizeof tiny / sizeof *tiny, &text), CLI_OK);
+    cr_assert_not_null(strstr(text, "\"capacity_blocks\": 0,"), "%s", text);
+    free(text);
+}
+
+/* What `replay` plays on by default: test_replay and the help say the same. */
+KVT_TEST(cmd_simulate, default_sizes_have_a_floor)
+{
+    const char *words[] = {"--trace", trace_path, "--requests", "4"};
+    char *text = NULL;
+    cr_assert_eq(command(words, sizeof words / sizeof *words, &text), CLI_OK);
+    cr_assert_eq(number_of(text, "host_bytes"), 64 << 20);
+    cr_assert_eq(number_of(text, "disk_bytes"), 256 << 20);
+    free(text);
+}
+
 KVT_TEST(cmd_simulate, the_command_refuses_what_makes_no_sense)
 {
     const char *bad[][4] = {{"--host-bytes", "5%"},

@@ -66,7 +66,8 @@ static void rig_open(rig *r, uint32_t conversations, uint32_t turns)
                                       .write_through = true,
                                       .ignore_budget = true,
                                       .quiet = true,
-                                      .verb = "replaying"};
+                                      .verb = "replaying",
+                                      .command = "replay"};
 }
 
 static void rig_close(rig *r)
@@ -186,6 +187,60 @@ KVT_TEST(replay, ram_alone_needs_no_directory)
     cr_assert_eq(r.result->state.hit_tokens_host, ideal_hits(r.trace));
     cr_assert_eq(access(r.store, F_OK), -1);
     rig_close(&r);
+}
+
+/* A prompt that grows, all by itself: as few requests as there are kills, and the last one must be struck too. */
+KVT_TEST(replay, as_many_kills_as_requests_all_strike)
+{
+    static const uint64_t kills[] = {0, 1};
+    for (uint32_t seed = 1; seed <= 8; seed++) {
+        rig r;
+        rig_open(&r, 1, 2);
+        r.options.seed = seed;
+        r.options.kills = kills;
+        r.options.kill_count = 2;
+        run(&r);
+        cr_assert_eq(r.result->restarts, 2, "seed %u: %u kills struck", seed, r.result->restarts);
+        cr_assert_eq(r.result->lost, 0);
+        rig_close(&r);
+    }
+}
+
+/* ---- what it says ---- */
+
+KVT_TEST(replay, the_verdict_says_what_the_tier_promises)
+{
+    static const struct {
+        uint32_t lower, restarts, kills;
+        uint64_t lost, wrong, saved;
+        kvt_replay_verdict verdict;
+        const char *said;
+    } cases[] = {
+        {KVT_LOWER_FILE, 2, 2, 0, 0, 9, KVT_VERDICT_OK, "OK: 2 kills, nothing lost, every byte right; 25 % of"},
+        {KVT_LOWER_FILE, 1, 1, 0, 0, 9, KVT_VERDICT_OK, "OK: 1 kill, nothing lost"},
+        {KVT_LOWER_FILE, 0, 0, 0, 0, 9, KVT_VERDICT_OK, "OK: nothing lost, every byte right"},
+        {KVT_LOWER_FILE, 2, 2, 4, 0, 9, KVT_VERDICT_LOST, "FAILED: 4 acknowledged records are gone"},
+        {KVT_LOWER_FILE, 2, 2, 1, 0, 9, KVT_VERDICT_LOST, "FAILED: 1 acknowledged record is gone"},
+        {KVT_LOWER_ROCKS, 2, 2, 4, 0, 9, KVT_VERDICT_OK,
+         "OK: 2 kills, every byte right, 4 records lost, as the rocks tier allows (its writes are not synchronous)"},
+        {KVT_LOWER_ROCKS, 2, 2, 1, 0, 9, KVT_VERDICT_OK, "1 record lost"},
+        {KVT_LOWER_ROCKS, 2, 2, 0, 0, 9, KVT_VERDICT_OK, "nothing lost"},
+        {KVT_LOWER_ROCKS, 2, 2, 4, 3, 9, KVT_VERDICT_WRONG, "FAILED: 3 bytes came back wrong"},
+        {KVT_LOWER_FILE, 1, 2, 0, 0, 9, KVT_VERDICT_INCOMPLETE,
+         "1 of 2 kills struck, so the rest is not shown: nothing"},
+        {KVT_LOWER_FILE, 0, 2, 0, 0, 0, KVT_VERDICT_INCOMPLETE, "held all of the workload before"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[320];
+        kvt_replay_options options = {.lower = cases[i].lower, .kill_count = cases[i].kills};
+        kvt_replay_result result = {.restarts = cases[i].restarts,
+                                    .lost = cases[i].lost,
+                                    .wrong_bytes = cases[i].wrong,
+                                    .state = {.saved_chunks = cases[i].saved, .prompt_tokens = 400, .hit_tokens = 100}};
+        cr_assert_eq(kvt_replay_judge(&options, &result, text, sizeof text), cases[i].verdict, "%zu: %s", i, text);
+        cr_assert_not_null(strstr(text, cases[i].said), "%zu: '%s', not '%s'", i, text, cases[i].said);
+    }
+    cr_assert_null(strstr(kvt_replay_acknowledged_by(&(kvt_replay_options){.lower = KVT_LOWER_ROCKS}), "acknowledged"));
 }
 
 /* ---- would it notice? ---- */

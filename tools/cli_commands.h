@@ -109,6 +109,19 @@ int cli_prompts_of_tensors(const kvt_safetensors *file, const char *path, kvt_pr
 /* Exit code of a reader's failure, told with the file's name. */
 int cli_fail_input(kvt_status status, const char *path);
 
+/* ---- traces ---- */
+
+/* Sizes of the two tiers that a trace is played or simulated on: a size, or a percentage of the trace's unique bytes;
+ * NULL: the default, which is at least what a store can work with. Failures are told. */
+int cli_trace_sizes(const char *host, const char *disk, uint64_t unique_bytes, uint64_t *out_host, uint64_t *out_disk);
+#define CLI_TRACE_HOST_DEFAULT "1%, at least 64M"
+#define CLI_TRACE_DISK_DEFAULT "5%, at least 256M"
+#define CLI_GEOMETRY_FORMAT                                                                                            \
+    "A geometry file is one JSON object: {\"name\": \"my-model\", \"layers\": 32, \"planes\": 2, \"heads\": 8, "       \
+    "\"head_dim\": 128, \"dtype\": \"bf16\"}. planes is 2 for K and V (the default) or 1 for latent attention; dtype " \
+    "is "                                                                                                              \
+    "bf16 (the default), fp16, fp32, fp8 or int8. A path is told from a name by a '.' or '/' in it."
+
 /* "host+file" of a tier mask; "none". text holds at least CLI_NUMBER_BYTES. */
 void cli_tiers_text(uint32_t tiers, char *text);
 const char *cli_codec_name(uint32_t codec);

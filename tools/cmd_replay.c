@@ -23,7 +23,6 @@ typedef struct replay_args {
     bool write_through, ignore_budget, tail;
 } replay_args;
 
-enum { DEFAULT_HOST_BYTES_MIN = 64 << 20, DEFAULT_DISK_BYTES_MIN = 256 << 20 };
 #define LAYOUT_WORDS "flash|flashinfer|hnd|cross-layer|split|padded"
 #define AT(field)    .offset = offsetof(replay_args, field)
 static const cli_option OPTIONS[] = {
@@ -79,12 +78,12 @@ static const cli_option OPTIONS[] = {
      .kind = CLI_TEXT,
      .value = "SIZE|PERCENT",
      AT(host_bytes),
-     .text = "Pinned memory; a percentage is of the trace's unique bytes; default 1%, at least 64M"},
+     .text = "Pinned memory; a percentage is of the trace's unique bytes; default " CLI_TRACE_HOST_DEFAULT},
     {.name = "disk-bytes",
      .kind = CLI_TEXT,
      .value = "SIZE|PERCENT",
      AT(disk_bytes),
-     .text = "Disk space, likewise; default 5%, at least 256M"},
+     .text = "Disk space, likewise; default " CLI_TRACE_DISK_DEFAULT},
     {.name = "segment-bytes",
      .kind = CLI_SIZE,
      .value = "SIZE",
@@ -132,7 +131,8 @@ static const cli_option OPTIONS[] = {
      .kind = CLI_LIST,
      .value = "N",
      AT(kills),
-     .text = "Kill the worker while it saves request N (from 0), and go on with a new one; repeatable"},
+     .text = "Kill the worker while it saves request N (from 0), or the next request that saves, and go on with a new "
+             "one; repeatable"},
     {.name = "seed",
      .kind = CLI_COUNT,
      .value = "N",
@@ -193,32 +193,30 @@ static int fill_options(const cli_context *context, const replay_args *args, con
         .tail = args->tail,
         .quiet = context->global.quiet,
         .verb = "replaying",
+        .command = "replay",
     };
     if (strcmp(out->backend, "cpu") != 0 && strcmp(out->backend, "portable") != 0)
         return cli_fail(CLI_USAGE, out->backend,
                         "cannot be used here: the pages lie in host memory; use --backend cpu or portable");
-    /* By default, at least what a store can work with. */
-    out->host_bytes = kvt_max_u64(unique / 100, DEFAULT_HOST_BYTES_MIN);
-    out->disk_bytes = kvt_max_u64(unique / 20, DEFAULT_DISK_BYTES_MIN);
-    if (args->host_bytes != NULL && !cli_parse_share(args->host_bytes, unique, &out->host_bytes))
-        return cli_fail(CLI_USAGE, args->host_bytes, "is no size; use --host-bytes 512M or 1%%");
-    if (args->disk_bytes != NULL && !cli_parse_share(args->disk_bytes, unique, &out->disk_bytes))
-        return cli_fail(CLI_USAGE, args->disk_bytes, "is no size; use --disk-bytes 4G or 5%%");
-    return CLI_OK;
+    return cli_trace_sizes(args->host_bytes, args->disk_bytes, unique, &out->host_bytes, &out->disk_bytes);
 }
 
 /* What the figures mean for a script. */
-static int verdict(const kvt_replay_options *options, const kvt_replay_result *result)
+static int meaning_of(const cli_context *context, const kvt_replay_options *options, const kvt_replay_result *result)
 {
-    if (result->wrong_bytes != 0)
-        return cli_fail(CLI_CORRUPT, "replay", "%" PRIu64 " wrong bytes; first: %s", result->wrong_bytes,
-                        result->wrong);
-    if (result->lost != 0 && options->lower == KVT_LOWER_FILE)
-        return cli_fail(CLI_FAILURE, "replay", "%" PRIu64 " records were acknowledged and are gone", result->lost);
-    if (result->restarts < options->kill_count)
-        cli_warn("replay", "%u of %u kills found no request with something to save",
-                 options->kill_count - result->restarts, options->kill_count);
-    return CLI_OK;
+    char text[320];
+    switch (kvt_replay_judge(options, result, text, sizeof text)) {
+    case KVT_VERDICT_WRONG:
+        return cli_fail(CLI_CORRUPT, "replay", "%s; first: %s", text, result->wrong);
+    case KVT_VERDICT_LOST:
+        return cli_fail(CLI_FAILURE, "replay", "%s", text);
+    case KVT_VERDICT_INCOMPLETE:
+        if (!context->global.quiet)
+            cli_warn("replay", "%s", text);
+        return CLI_OK;
+    default:
+        return CLI_OK;
+    }
 }
 
 static int run_on_store(const cli_context *context, const kvt_trace *trace, kvt_replay_options *options,
@@ -240,7 +238,7 @@ static int run_on_store(const cli_context *context, const kvt_trace *trace, kvt_
         code = cli_fail_status(status, "replay");
     } else {
         code = kvt_replay_report(context, path, trace, options, result);
-        int meaning = verdict(options, result);
+        int meaning = meaning_of(context, options, result);
         code = meaning != CLI_OK ? meaning : code;
     }
     kvt_scratch_close(&scratch);
@@ -289,7 +287,10 @@ const cli_command cli_command_replay = {
         "loaded range, which is checked too.\n\n"
         "With --kill-at the worker process dies of SIGKILL at a random instant of a save, and a new one opens the same "
         "store: every record that was acknowledged and not evicted must be there, and is read back and compared.\n\n"
-        "The store is a new directory below the current one, removed at the end, unless --store names one.\n\n"
+        "The store is a new directory below the current one, removed at the end, unless --store names one. A run on a "
+        "store that holds the trace already saves nothing, so kills find nothing to strike.\n\n" CLI_GEOMETRY_FORMAT
+        "\n\n"
+        "csv, tsv and jsonl hold the figures and the verdict, not the tables.\n\n"
         "Exit status: 4 when a byte was wrong, 1 when an acknowledged record of the file tier was lost.",
     .examples =
         "kvtier replay --trace trace.jsonl --write-through --kill-at 4000 # with a kill\n"

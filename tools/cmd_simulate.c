@@ -5,7 +5,7 @@
  * --policy, one tier under the policies of docs/policies.md. This file reads the command line and reports;
  * tools/simulate.h does the work.
  */
-#include "tools/cli.h"
+#include "tools/cli_commands.h"
 #include "tools/geometry.h"
 #include "tools/simulate.h"
 
@@ -37,7 +37,7 @@ static const char *const POLICY_NAMES[KVT_SIM_POLICY_COUNT] = {"fifo",   "lru-fr
                                                                "s3fifo", "segment16-lru", "segment64-fifo"};
 static const char *const ADMISSION_NAMES[KVT_SIM_ADMISSION_COUNT] = {"budget", "write-through", "evicted", "used",
                                                                      "used-or-seen"};
-enum { POLICY_ENGINE = 0, POLICY_ALL = 1, POLICY_FIRST = 2 };
+enum { POLICY_ENGINE = 0, POLICY_ALL = 1, POLICY_FIRST = 2, FIGURES = 3 /* of a row: hits, writes, evictions */ };
 
 #define AT(field) .offset = offsetof(simulate_args, field)
 static const cli_option OPTIONS[] = {
@@ -93,12 +93,12 @@ static const cli_option OPTIONS[] = {
      .kind = CLI_TEXT,
      .value = "SIZE|PERCENT",
      AT(host_bytes),
-     .text = "Pinned memory; a percentage is of the trace's unique bytes; default 1%"},
+     .text = "Pinned memory; a percentage is of the trace's unique bytes; default " CLI_TRACE_HOST_DEFAULT},
     {.name = "disk-bytes",
      .kind = CLI_TEXT,
      .value = "SIZE|PERCENT",
      AT(disk_bytes),
-     .text = "Disk space, likewise; default 5%"},
+     .text = "Disk space, likewise; default " CLI_TRACE_DISK_DEFAULT},
     {.name = "segment-bytes",
      .kind = CLI_SIZE,
      .value = "SIZE",
@@ -160,22 +160,29 @@ static int read_capacities(const cli_list *list, double *percents, size_t *out_c
         if (list->count == 0)
             percents[i] = usual[i];
         else if (!cli_parse_real(list->items[i], &percents[i]) || percents[i] <= 0 || percents[i] > 100)
-            return cli_fail(CLI_USAGE, list->items[i], "is no percentage above 0 and up to 100; use --capacity 5");
+            return cli_fail(CLI_USAGE, "--capacity", "'%s' is no percentage above 0 and up to 100; write it like 5",
+                            list->items[i]);
     }
     *out_count = count;
     return CLI_OK;
 }
 
+/* KVT_INVALID of a simulation: the policy needs a larger cache than this. */
 static kvt_status report_one_tier(cli_report *r, const kvt_trace *trace, uint32_t policy, double percent)
 {
     kvt_sim_cache_result result;
     uint64_t capacity = (uint64_t)((double)trace->node_count * percent / 100);
     kvt_status status = kvt_sim_cache(trace, (kvt_sim_policy)policy, capacity, &result);
-    if (status != KVT_OK)
+    if (status != KVT_OK && status != KVT_INVALID)
         return status;
     cli_row_text(r, POLICY_NAMES[policy]);
-    cli_row_real(r, percent / 100);
+    cli_row_real(r, percent);
     cli_row_u64(r, capacity);
+    if (status == KVT_INVALID) {
+        for (int i = 0; i < FIGURES; i++)
+            cli_row_none(r);
+        return KVT_OK;
+    }
     cli_row_real(r, (double)result.hit_blocks / (double)result.blocks);
     cli_row_real(r, (double)result.inserted / (double)result.blocks);
     cli_row_u64(r, result.evicted);
@@ -194,7 +201,7 @@ static int run_one_tier(const cli_context *context, const simulate_args *args, c
 {
     static const cli_column columns[] = {
         {.key = "policy", .title = "POLICY"},
-        {.key = "capacity", .title = "CAPACITY", .unit = CLI_UNIT_PERCENT},
+        {.key = "capacity_percent", .title = "CAPACITY %"},
         {.key = "capacity_blocks", .title = "BLOCKS"},
         {.key = "hit_ratio", .title = "HIT", .unit = CLI_UNIT_PERCENT},
         {.key = "inserted_per_block", .title = "WRITES", .unit = CLI_UNIT_PERCENT},
@@ -265,15 +272,12 @@ static int find_sizes(const simulate_args *args, const kvt_trace *trace, sizes *
         return cli_fail_status(status, "simulate");
     uint64_t token_bytes = kvt_geometry_token_bytes(&geometry);
     uint64_t unique = trace->node_count * token_bytes * KVT_TRACE_BLOCK_TOKENS;
-    const char *host = args->host_bytes != NULL ? args->host_bytes : "1%";
-    const char *disk = args->disk_bytes != NULL ? args->disk_bytes : "5%";
     uint32_t chunk = args->chunk_tokens != 0 ? (uint32_t)args->chunk_tokens : KVT_TRACE_BLOCK_TOKENS;
     while (args->chunk_tokens == 0 && chunk > 1 && token_bytes * chunk > KVT_BLOB_BYTES_MAX)
         chunk /= 2;
-    if (!cli_parse_share(host, unique, &out->host_bytes))
-        return cli_fail(CLI_USAGE, host, "is no size; use --host-bytes 512M or 1%%");
-    if (!cli_parse_share(disk, unique, &out->disk_bytes))
-        return cli_fail(CLI_USAGE, disk, "is no size; use --disk-bytes 4G or 5%%");
+    int code = cli_trace_sizes(args->host_bytes, args->disk_bytes, unique, &out->host_bytes, &out->disk_bytes);
+    if (code != CLI_OK)
+        return code;
     out->chunk_tokens = chunk;
     out->record_bytes = args->record_bytes != 0 ? args->record_bytes : record_bytes_of(token_bytes * chunk, chunk);
     out->segment_bytes =
@@ -379,11 +383,13 @@ const cli_command cli_command_simulate = {
         "runs "
         "and no byte of KV is moved: the answer takes a second.\n\n"
         "Without --policy the two tiers of the engine are modelled: S3-FIFO in RAM over whole segments in LRU order on "
-        "disk, written when RAM evicts, within the write budget. The options are those of `kvtier replay`, and so are "
+        "disk, written when RAM evicts, within the write budget. The options are those of 'kvtier replay', and so are "
         "the names in its answer; a replay should come within a point of it.\n\n"
         "With --policy one tier is modelled, its size in percent of the trace's unique blocks; a hit is a block that "
         "is "
-        "held with all before it, and every block counts alike.",
+        "held with all before it, and every block counts alike. Where a cache is too small for a policy (two segments "
+        "at "
+        "least), the figures are unknown: '-', or null.\n\n" CLI_GEOMETRY_FORMAT,
     .examples = "kvtier simulate --trace trace.jsonl --policy all # every policy at 1, 5 and 20 %\n"
                 "kvtier simulate --trace trace.jsonl --geometry llama-3.1-8b --host-bytes 64G --disk-bytes 1T # sizing",
     .options = OPTIONS,

@@ -32,10 +32,11 @@ typedef struct kvt_replay_options {
     uint32_t kill_count;
     bool write_through;
     bool ignore_budget;
-    bool tail;        /* prompts end where the trace says; else they are whole blocks */
-    bool quiet;       /* no progress bar */
-    const char *verb; /* of the progress bar */
-    const char *name; /* of this run: its records are found by runs of the same name only; NULL: "replay" */
+    bool tail;           /* prompts end where the trace says; else they are whole blocks */
+    bool quiet;          /* no progress bar */
+    const char *verb;    /* of the progress bar */
+    const char *command; /* that runs it, for messages */
+    const char *name;    /* of this run: its records are found by runs of the same name only; NULL: "replay" */
 } kvt_replay_options;
 
 /* ---- the journal: shared memory ---- */
@@ -177,6 +178,17 @@ typedef struct kvt_replay_result {
 /* Run all of it. Forks: the caller must have no other threads. KVT_OK also when bytes were wrong or records lost: look
  * at the result. KVT_CANCELLED: interrupted. Other failures: kvt_last_error(). */
 kvt_status kvt_replay_run(const kvt_trace *trace, const kvt_replay_options *options, kvt_replay_result *out);
+
+/* What the result means, as a line for people; 320 bytes hold it. */
+typedef enum kvt_replay_verdict {
+    KVT_VERDICT_OK,
+    KVT_VERDICT_INCOMPLETE, /* kills were asked for that found no save */
+    KVT_VERDICT_LOST,
+    KVT_VERDICT_WRONG
+} kvt_replay_verdict;
+kvt_replay_verdict kvt_replay_judge(const kvt_replay_options *options, const kvt_replay_result *result, char *text,
+                                    size_t bytes);
+const char *kvt_replay_acknowledged_by(const kvt_replay_options *options); /* label of result.acknowledged */
 
 /* Tokens of a request as replayed, and chunks of a block. */
 uint64_t kvt_replay_tokens(const kvt_trace_request *request, const kvt_replay_options *options);

@@ -79,7 +79,7 @@ static void report_truth(cli_report *r, const kvt_replay_options *o, const kvt_r
     cli_report_u64(r, "wrong_bytes", "wrong bytes", CLI_UNIT_NONE, x->wrong_bytes);
     cli_report_text(r, "first_wrong", NULL, x->wrong);
     cli_report_u64(r, "checked_bytes", "bytes compared", CLI_UNIT_BYTES, s->checked_bytes + x->check_bytes);
-    cli_report_u64(r, "acknowledged", "records acknowledged by the disk", CLI_UNIT_NONE, x->acknowledged);
+    cli_report_u64(r, "acknowledged", kvt_replay_acknowledged_by(o), CLI_UNIT_NONE, x->acknowledged);
     cli_report_u64(r, "lost_acknowledged", "  lost", CLI_UNIT_NONE, x->lost);
     cli_report_bool(r, "acknowledgement_survives_kill", NULL, o->lower == KVT_LOWER_FILE);
     cli_report_u64(r, "evicted_records", "records evicted from the disk", CLI_UNIT_NONE, x->evicted);
@@ -159,15 +159,20 @@ static void report_kills(cli_report *r, const kvt_replay_result *x)
 int kvt_replay_report(const cli_context *context, const char *trace_path, const kvt_trace *trace,
                       const kvt_replay_options *options, const kvt_replay_result *result)
 {
+    char verdict[320];
     cli_report *r = cli_report_open(context, "kvtier.replay/1");
+    kvt_replay_judge(options, result, verdict, sizeof verdict);
     report_run(r, trace_path, trace, options);
     report_machine(r, options, result);
     report_hits(r, result);
     report_truth(r, options, result);
     report_volume(r, result);
-    report_stages(r, result);
-    report_latencies(r, result);
-    if (result->restarts != 0)
-        report_kills(r, result);
+    if (context->global.format <= CLI_FORMAT_JSON) { /* formats of one table get the fields, where the verdict is */
+        report_stages(r, result);
+        report_latencies(r, result);
+        if (result->restarts != 0)
+            report_kills(r, result);
+    }
+    cli_report_text(r, "verdict", "verdict", verdict);
     return cli_report_close(r);
 }

@@ -97,16 +97,23 @@ static void pause_ns(uint64_t ns)
     nanosleep(&(struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)}, NULL);
 }
 
+/* Are there fewer requests left than kills to come? Then this one must be struck, if only behind its save. */
+static bool is_last_chance(const supervisor *s)
+{
+    uint64_t left = s->trace->request_count - 1 - atomic_load(&s->journal->request);
+    return left < s->options->kill_count - s->kills_done;
+}
+
 /* A save of the request to be killed in has started: wait a random part of what it may take, and end the worker. A save
- * that was quicker has nothing under way any more: then the next one is struck. */
+ * that was quicker has nothing under way any more: then the next one is struck, after a shorter wait. */
 static bool kill_worker(supervisor *s)
 {
     kvt_journal *journal = s->journal;
     kvt_replay_kill *k = &s->result->kills[s->kills_done];
     k->request = s->options->kills[s->kills_done];
-    k->delay_ns = draw(s, atomic_load(&journal->save_estimate_ns));
+    k->delay_ns = draw(s, atomic_load(&journal->save_estimate_ns) >> kvt_min_u64(s->misses, MISSES_MAX));
     pause_ns(k->delay_ns);
-    if (atomic_load(&journal->in_flight) == 0 && s->misses < MISSES_MAX) {
+    if (atomic_load(&journal->in_flight) == 0 && s->misses < MISSES_MAX && !is_last_chance(s)) {
         s->misses++;
         forget_wake(journal);
         atomic_store(&journal->kill_request, atomic_load(&journal->request) + 1);

@@ -13,11 +13,12 @@
 enum { HANDOVER_STEP_NS = 10000000 };
 #define HANDOVER_NS UINT64_C(5000000000)
 
+/* A failed open is returned as well, and told by whoever gets it; or it is tried again: see open_engine. */
 static void on_log(void *arg, kvt_log_level level, const char *message)
 {
-    (void)arg;
-    if (level <= KVT_LOG_WARN && strstr(message, "in use by") == NULL) /* tried again: see open_engine */
-        cli_warn("replay", "%s", message);
+    const kvt_replay_options *options = arg;
+    if (level <= KVT_LOG_WARN && strncmp(message, "open: ", 6) != 0)
+        cli_warn(options->command, "%s", message);
 }
 
 static kvt_status open_engine(kvt_replay_worker *w)
@@ -35,6 +36,7 @@ static kvt_status open_engine(kvt_replay_worker *w)
     options.worker_count = o->worker_count;
     options.backend = o->backend;
     options.log = on_log;
+    options.log_arg = (void *)(uintptr_t)o;
     options.on_event = kvt_journal_on_event;
     options.event_arg = w->journal;
     options.clock_ns = kvt_journal_clock;

@@ -5,11 +5,14 @@
 #include "tools/scratch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { OPEN_FILES = 16 };
 
@@ -23,19 +26,46 @@ kvt_status kvt_scratch_open(const char *given, const char *name, kvt_scratch *ou
 {
     int length = given != NULL ? snprintf(out->path, sizeof out->path, "%s", given)
                                : snprintf(out->path, sizeof out->path, "%s-XXXXXX", name);
-    out->remove = false;
+    out->made = out->remove = false;
     if (length < 0 || (size_t)length >= sizeof out->path)
         return kvt_fail(KVT_INVALID, "the path of the store is too long");
-    if (given != NULL)
-        return mkdir(given, 0700) == 0 || errno == EEXIST
-                   ? KVT_OK
-                   : kvt_fail(kvt_status_of_errno(errno), "%s: %s", given, strerror(errno));
+    if (given != NULL) {
+        out->made = mkdir(given, 0700) == 0;
+        return out->made || errno == EEXIST ? KVT_OK
+                                            : kvt_fail(kvt_status_of_errno(errno), "%s: %s", given, strerror(errno));
+    }
     if (mkdtemp(out->path) == NULL)
         return kvt_fail(kvt_status_of_errno(errno),
                         "no directory can be made here: %s; go to a writable disk, or name one with --store",
                         strerror(errno));
-    out->remove = true;
+    out->made = out->remove = true;
     return KVT_OK;
+}
+
+/* Is there a store, or one that somebody is making? */
+static bool is_taken(int folder)
+{
+    int lock = openat(folder, "LOCK", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    bool held = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0;
+    if (lock >= 0)
+        close(lock);
+    return held || faccessat(folder, "SUPER", F_OK, 0) == 0 || faccessat(folder, "rocks/CURRENT", F_OK, 0) == 0;
+}
+
+void kvt_scratch_unmake(const char *path)
+{
+    static const char *const files[] = {"data.0", "SUPER.tmp", "probe.tmp", "LOCK"};
+    int folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder < 0)
+        return;
+    if (!is_taken(folder)) {
+        for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+            (void)unlinkat(folder, files[i], 0);
+        (void)unlinkat(folder, "rocks", AT_REMOVEDIR);
+        (void)unlinkat(folder, "spaces", AT_REMOVEDIR);
+        (void)rmdir(path);
+    }
+    close(folder);
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk)

@@ -10,7 +10,8 @@
 enum { KVT_SCRATCH_PATH = 4096 };
 typedef struct kvt_scratch {
     char path[KVT_SCRATCH_PATH];
-    bool remove;
+    bool made;   /* by open: it was not there before */
+    bool remove; /* at close */
 } kvt_scratch;
 
 /* The store named on the command line. One that comes from KVTIER_STORE is somebody's cache, not to be filled by a
@@ -20,6 +21,9 @@ const char *kvt_scratch_named(const char *store);
 kvt_status kvt_scratch_open(const char *given, const char *name, kvt_scratch *out);
 /* Remove it, if it was made by open. */
 void kvt_scratch_close(kvt_scratch *scratch);
+/* Remove a directory that was made for a store which then could not be made in it: what every store begins with, and
+ * only if no store is there and nobody is at work on one. Whatever else is in it keeps it. */
+void kvt_scratch_unmake(const char *path);
 /* Remove a directory with all that is in it; links are not followed. */
 void kvt_scratch_remove(const char *path);
 

@@ -199,7 +199,8 @@ kvt_status kvt_trace_read(const char *path, uint64_t request_max, kvt_trace **ou
         return read_stream("standard input", stdin, request_max, out);
     FILE *file = fopen(path, "re");
     if (file == NULL)
-        return kvt_fail(KVT_IO, "%s: cannot be opened: %s", path, strerror(errno));
+        return kvt_fail(KVT_IO, "%s: cannot be opened: %s; name a trace of JSON lines, or - for standard input", path,
+                        strerror(errno));
     kvt_status status = read_stream(path, file, request_max, out);
     fclose(file);
     return status;
