@@ -10,11 +10,13 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -388,6 +390,101 @@ KVT_TEST(rocks, a_broken_database_is_said_so_and_set_aside_on_request)
         snprintf(path, sizeof path, "%s/rocks.corrupt/CURRENT", r->path);
         cr_assert_eq(access(path, F_OK), 0);
     }
+    rig_fini(r);
+}
+
+/* ---- a full disk ---- */
+
+/* A small file system of its own for the rig's directory, in a mount namespace of this process. */
+static bool mount_small(const rig *r)
+{
+    if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount("tmpfs", r->path, "tmpfs", MS_NOSUID | MS_NODEV, "size=40m,mode=700") == 0)
+        return true;
+    fprintf(stderr, "skipped: no file system can be mounted here\n");
+    return false;
+}
+
+static void fill_disk(const rig *r, const char *name)
+{
+    static uint8_t block[1 << 16];
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", r->path, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert_geq(fd, 0);
+    for (size_t size = sizeof block; size >= 4096; size /= 2) {
+        while (write(fd, block, size) > 0)
+            ;
+    }
+    close(fd);
+}
+
+static void empty_disk(const rig *r, const char *name)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", r->path, name);
+    cr_assert_eq(unlink(path), 0);
+}
+
+static uint32_t put_many(rig *r, uint32_t from, uint32_t to)
+{
+    uint32_t taken = 0;
+    for (uint32_t i = from; i < to; i++)
+        taken += rig_put(r, i, 300000) == KVT_OK;
+    return taken;
+}
+
+/* Writes end with an error while there is no room, and go on by themselves when there is some. */
+KVT_TEST(rocks_full, a_full_disk_refuses_writes_and_harms_nothing)
+{
+    kvt_tier_ops_replace(KVT_TIER_ROCKS, kvt_rocks_module_get()->ops);
+    rig *r = &the_rig;
+    cr_assert(rig_prepare(r, &rig_rocks, 24 << 20, 1 << 16));
+    bool small = mount_small(r);
+    if (small) {
+        cr_assert_eq(rig_open(r), KVT_OK, "%s", kvt_last_error());
+        cr_assert_eq(put_many(r, 0, 20), 20);
+        fill_disk(r, "hog");
+        cr_assert_lt(put_many(r, 20, 100), 80);
+        for (uint32_t i = 0; i < 20; i++)
+            cr_assert_eq(rig_get(r, i), KVT_OK, "what was there stays readable");
+        empty_disk(r, "hog");
+        sleep(2); /* the first pause */
+        cr_assert_eq(put_many(r, 100, 120), 20);
+    }
+    rig_close(r);
+    if (small)
+        umount(r->path);
+    rig_fini(r);
+}
+
+/* The same with room running out below RocksDB's feet: between a check and the flush of what is in memory. */
+KVT_TEST(rocks_full, a_disk_that_fills_up_under_a_flush_is_survived)
+{
+    kvt_tier_ops_replace(KVT_TIER_ROCKS, kvt_rocks_module_get()->ops);
+    rig *r = &the_rig;
+    cr_assert(rig_prepare(r, &rig_rocks, 24 << 20, 1 << 16));
+    bool small = mount_small(r);
+    for (uint32_t round = 0; small && round < 6; round++) {
+        memset(r->states, 0, sizeof r->states);
+        cr_assert_eq(rig_open(r), KVT_OK, "%s", kvt_last_error());
+        cr_assert_gt(put_many(r, 100 * round, 100 * round + 3 + 7 * round), 0);
+        fill_disk(r, "hog");
+        (void)kvt_tier_flush(r->tier);
+        cr_assert_eq(put_many(r, 1000, 1060), 0);
+        (void)kvt_tier_flush(r->tier);
+        rig_close(r);
+        empty_disk(r, "hog");
+    }
+    if (small) {
+        memset(r->states, 0, sizeof r->states);
+        cr_assert_eq(rig_open(r), KVT_OK, "%s", kvt_last_error());
+        for (uint32_t i = 0; i < r->recovered; i++)
+            cr_assert_eq(rig_get(r, r->recovered_ids[i]), KVT_OK);
+    }
+    rig_close(r);
+    if (small)
+        umount(r->path);
     rig_fini(r);
 }
 

@@ -50,6 +50,8 @@ kvt_status kvt_rocks_db_generation_drop(kvt_rocks_db *db,
                                         kvt_rocks_cf *cf); /* its files go; cf is closed, also on failure */
 void kvt_rocks_db_generation_close(kvt_rocks_cf *cf);
 uint64_t kvt_rocks_db_generation_bytes(kvt_rocks_db *db, kvt_rocks_cf *cf); /* in files */
+/* Of this generation (NULL: none) and of the index: written, but in memory still. */
+uint64_t kvt_rocks_db_unflushed_bytes(kvt_rocks_db *db, kvt_rocks_cf *cf);
 
 /* Value and row in one atomic write. */
 kvt_status kvt_rocks_db_put(kvt_rocks_db *db, kvt_rocks_cf *cf, const uint8_t *value, size_t size,

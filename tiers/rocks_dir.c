@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -94,6 +95,12 @@ uint64_t kvt_rocks_dir_bytes(const char *directory)
     }
     closedir(dir);
     return bytes;
+}
+
+bool kvt_rocks_dir_has_room(const char *directory, uint64_t bytes)
+{
+    struct statvfs info;
+    return statvfs(directory, &info) != 0 || (uint64_t)info.f_bavail * info.f_frsize >= bytes;
 }
 
 kvt_status kvt_rocks_dir_set_aside(const char *directory, const char *aside)

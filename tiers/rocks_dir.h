@@ -16,6 +16,8 @@ bool kvt_rocks_dir_exists(const char *directory, const char *name);
 kvt_status kvt_rocks_dir_make(const char *directory);
 /* Allocated bytes of the folder's files. */
 uint64_t kvt_rocks_dir_bytes(const char *directory);
+/* Are that many bytes free on its file system? true also when it does not say. */
+bool kvt_rocks_dir_has_room(const char *directory, uint64_t bytes);
 /* Rename to aside, which is emptied and removed first. */
 kvt_status kvt_rocks_dir_set_aside(const char *directory, const char *aside);
 

@@ -16,6 +16,7 @@ enum {
     READ_ERRORS_MAX = 16,    /* in a row, then the tier is off */
     DELETES_PER_BATCH = 1024
 };
+static const uint64_t DISK_BYTES_SPARE = UINT64_C(1) << 20; /* manifest, tables of a flush */
 static const uint64_t BACKOFF_NS_MIN = UINT64_C(1000000000), BACKOFF_NS_MAX = UINT64_C(60000000000);
 
 static uint64_t footprint(const kvt_record *record)
@@ -266,6 +267,17 @@ static kvt_status make_room(rocks_tier *t)
     return KVT_OK;
 }
 
+/* RocksDB does not get over a flush that found the disk full until it is opened again: ask before. */
+static kvt_status check_room(rocks_tier *t, const kvt_record *record)
+{
+    const rocks_generation *newest = rocks_ring_newest(&t->ring);
+    uint64_t bytes = footprint(record) + DISK_BYTES_SPARE;
+    bytes += kvt_rocks_db_unflushed_bytes(t->db, newest != NULL ? newest->cf : NULL);
+    if (kvt_rocks_dir_has_room(t->directory, bytes))
+        return KVT_OK;
+    return kvt_fail(KVT_NOSPACE, "the disk of %s is full", t->directory);
+}
+
 /* Close the newest generation and begin another one. */
 static kvt_status rotate(rocks_tier *t)
 {
@@ -340,7 +352,9 @@ void rocks_write(rocks_tier *t, kvt_tier_op *op)
         return;
     }
     rocks_generation *generation = NULL;
-    kvt_status status = prepare(t, &op->record, &generation);
+    kvt_status status = check_room(t, &op->record);
+    if (status == KVT_OK)
+        status = prepare(t, &op->record, &generation);
     if (status == KVT_OK)
         status = store(t, op, generation);
     if (status < 0) {
