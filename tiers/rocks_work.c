@@ -127,6 +127,16 @@ static void fail_read(rocks_tier *t, kvt_tier_op *op, kvt_status status)
     fail(t, op, status, off ? ROCKS_OFF : ROCKS_ON);
 }
 
+/* Bad bytes on the disk concern the records that lie there; the tier goes on. */
+static void miss_damaged(rocks_tier *t, kvt_tier_op *op)
+{
+    kvt_log_write(&t->host.log, KVT_LOG_WARN, "tier rocks: %s", kvt_last_error());
+    pthread_mutex_lock(&t->lock);
+    t->stats.corrupt_records++;
+    pthread_mutex_unlock(&t->lock);
+    op->status = KVT_MISS;
+}
+
 void rocks_read(rocks_tier *t, kvt_tier_op *op)
 {
     op->digest_count = 0;
@@ -145,8 +155,11 @@ void rocks_read(rocks_tier *t, kvt_tier_op *op)
     if (status == KVT_OK) {
         deliver(t, op, &value);
         kvt_rocks_db_value_release(&value);
-    } else if (status < 0)
+    } else if (status == KVT_CORRUPT) {
+        miss_damaged(t, op);
+    } else if (status < 0) {
         fail_read(t, op, status);
+    }
     release(t, generation);
 }
 
