@@ -179,7 +179,8 @@ typedef struct kvt_options {
     uint32_t inflight_max;        /* tickets under way or not yet polled; default 256, 1..65536 */
     uint32_t lease_ms_max;        /* a lease or pin ends by itself after this; default 30000 */
     uint32_t close_ms_max;        /* what kvt_close may spend on flushing RAM to disk; default 10000 */
-    const char *backend;          /* "auto" (NULL), "cuda", "cpu", "portable"; a forced one fails if unusable */
+    const char *backend;          /* "auto" (NULL), "cuda", "cpu", "portable"; a forced one fails if unusable. Behind a
+                                     colon how it moves bytes: "cpu:copies", ":vendor", ":kernels" */
     void (*log)(void *arg, kvt_log_level level,
                 const char *message); /* any thread; must not call kvtier; may be NULL */
     void *log_arg;

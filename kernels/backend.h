@@ -84,7 +84,18 @@ struct kvt_cpu_copy;
 void kvt_cpu_move(const struct kvt_cpu_copy *copy, const kvt_layout *layout, kvt_direction direction,
                   const kvt_move *moves, size_t count);
 
-/* Open a backend that is not in the table (tests; a vendor's operators). */
-kvt_status kvt_backend_open_ops(const kvt_backend_ops *ops, const kvt_log *log, kvt_backend **out);
+/* How an opened backend moves bytes, best first; BEST takes the first that it has. */
+typedef enum kvt_rung {
+    KVT_RUNG_BEST,
+    KVT_RUNG_KERNELS, /* "kernels": move, and scatter_rope */
+    KVT_RUNG_VENDOR,  /* "vendor": rows, and copy where rows do not fit; the registry plans */
+    KVT_RUNG_COPIES   /* "copies": copy alone */
+} kvt_rung;
+
+/* Open a backend that is not in the table (tests; a vendor's operators). KVT_UNSUPPORTED too: it has no such rung. */
+kvt_status kvt_backend_open_ops(const kvt_backend_ops *ops, kvt_rung rung, const kvt_log *log, kvt_backend **out);
+/* As kvt_backend_open(), from a table of the caller's. */
+kvt_status kvt_backend_open_from(const kvt_backend_ops *const *table, size_t count, const char *name,
+                                 const kvt_log *log, kvt_backend **out);
 
 #endif

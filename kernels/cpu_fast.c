@@ -155,6 +155,14 @@ static kvt_status fast_move(void *context, const kvt_layout *layout, kvt_directi
     return KVT_OK;
 }
 
+static kvt_status fast_copy(void *context, kvt_direction direction, void *to, const void *from, uint64_t bytes,
+                            void *stream)
+{
+    (void)context, (void)direction, (void)stream;
+    memcpy(to, from, bytes);
+    return KVT_OK;
+}
+
 static uint32_t fast_score(char *why, size_t why_bytes)
 {
     (void)why, (void)why_bytes;
@@ -181,5 +189,6 @@ const kvt_backend_ops kvt_backend_cpu = {
     .open = fast_open,
     .describe = fast_describe,
     .move = fast_move,
+    .copy = fast_copy,
     .scatter_rope = kvt_rope_scatter_cpu,
 };

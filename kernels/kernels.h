@@ -58,7 +58,9 @@ typedef struct kvt_backend_info {
 } kvt_backend_info;
 
 /* Open by name; NULL or "auto": the best one usable here, with a warning to log when a better one that was built in is
- * not usable. KVT_UNSUPPORTED: not built in or not usable here; kvt_last_error() says which and why. */
+ * not usable. Behind a colon how it is to move bytes, instead of the best way it has: "cpu:copies" one copy per
+ * contiguous run, ":vendor" the vendor's row operators and copies, ":kernels" kernels of ours or nothing.
+ * KVT_UNSUPPORTED: not built in, not usable here, or without that way; kvt_last_error() says which and why. */
 kvt_status kvt_backend_open(const char *name, const kvt_log *log, kvt_backend **out);
 void kvt_backend_close(kvt_backend *backend);
 void kvt_backend_get_info(const kvt_backend *backend, kvt_backend_info *out);

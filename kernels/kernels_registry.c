@@ -25,23 +25,40 @@ enum { TABLE_COUNT = sizeof table / sizeof *table, WHY_BYTES = 160 };
 struct kvt_backend {
     const kvt_backend_ops *ops;
     void *context;
+    kvt_rung rung; /* never BEST */
 };
+
+static const char *const rung_names[] = {"the best way", "kernels", "vendor", "copies"};
+enum { RUNG_COUNT = sizeof rung_names / sizeof *rung_names };
 
 /* ---------------------------------------------------------------- choosing */
 
 const char *kvt_backend_name_at(uint32_t i) { return i < TABLE_COUNT ? table[i]->name : NULL; }
 
-kvt_status kvt_backend_open_ops(const kvt_backend_ops *ops, const kvt_log *log, kvt_backend **out)
+static bool has_rung(const kvt_backend_ops *ops, kvt_rung rung)
+{
+    return rung == KVT_RUNG_KERNELS  ? ops->move != NULL
+           : rung == KVT_RUNG_VENDOR ? ops->rows != NULL && ops->copy != NULL
+                                     : rung == KVT_RUNG_COPIES && ops->copy != NULL;
+}
+
+kvt_status kvt_backend_open_ops(const kvt_backend_ops *ops, kvt_rung rung, const kvt_log *log, kvt_backend **out)
 {
     char why[WHY_BYTES] = "";
     if (ops->version != KVT_BACKEND_VERSION || (ops->move == NULL && ops->copy == NULL))
         return kvt_fail(KVT_UNSUPPORTED, "backend %s: made for another version of this library", ops->name);
+    for (kvt_rung best = KVT_RUNG_KERNELS; rung == KVT_RUNG_BEST; best++)
+        if (has_rung(ops, best))
+            rung = best;
+    if (!has_rung(ops, rung))
+        return kvt_fail(KVT_UNSUPPORTED, "backend %s cannot move by %s", ops->name, rung_names[rung]);
     if (ops->score(why, sizeof why) == 0)
         return kvt_fail(KVT_UNSUPPORTED, "backend %s cannot be used here: %s", ops->name, why);
     kvt_backend *backend = kvt_alloc(sizeof *backend);
     if (backend == NULL)
         return kvt_fail(KVT_NOMEM, "no memory for a backend");
     backend->ops = ops;
+    backend->rung = rung;
     kvt_status status = ops->open(log, &backend->context);
     if (status != KVT_OK) {
         kvt_free(backend);
@@ -51,43 +68,71 @@ kvt_status kvt_backend_open_ops(const kvt_backend_ops *ops, const kvt_log *log, 
     return KVT_OK;
 }
 
-static kvt_status open_named(const char *name, const kvt_log *log, kvt_backend **out)
+static kvt_status open_named(const kvt_backend_ops *const *from, size_t count, const char *name, size_t length,
+                             kvt_rung rung, const kvt_log *log, kvt_backend **out)
 {
     char names[96] = "";
-    for (size_t i = 0; i < TABLE_COUNT; i++) {
-        if (strcmp(table[i]->name, name) == 0)
-            return kvt_backend_open_ops(table[i], log, out);
+    for (size_t i = 0; i < count; i++) {
+        if (strlen(from[i]->name) == length && memcmp(from[i]->name, name, length) == 0)
+            return kvt_backend_open_ops(from[i], rung, log, out);
         size_t used = strlen(names);
-        snprintf(names + used, sizeof names - used, "%s%s", i != 0 ? ", " : "", table[i]->name);
+        snprintf(names + used, sizeof names - used, "%s%s", i != 0 ? ", " : "", from[i]->name);
     }
-    return kvt_fail(KVT_UNSUPPORTED, "backend %s is not built in; this build has: %s", name, names);
+    return kvt_fail(KVT_UNSUPPORTED, "backend %.*s is not built in; this build has: %s", (int)kvt_min_u64(length, 64),
+                    name, names);
 }
 
 /* The table is in order of preference, so the first that opens is the best; a better one left behind is worth a word.
  */
-static kvt_status open_best(const kvt_log *log, kvt_backend **out)
+static kvt_status open_best(const kvt_backend_ops *const *from, size_t count, kvt_rung rung, const kvt_log *log,
+                            kvt_backend **out)
 {
     kvt_status status = KVT_UNSUPPORTED;
-    for (size_t i = 0; i < TABLE_COUNT; i++) {
-        status = kvt_backend_open_ops(table[i], log, out);
+    for (size_t i = 0; i < count; i++) {
+        status = kvt_backend_open_ops(from[i], rung, log, out);
         if (status >= 0) {
             kvt_fail_clear();
             return status;
         }
-        if (table[i]->absent == NULL || !table[i]->absent())
+        if (from[i]->absent == NULL || !from[i]->absent())
             kvt_log_write(log, KVT_LOG_WARN, "%s; falling back to the next backend", kvt_last_error());
     }
     return status;
 }
 
-kvt_status kvt_backend_open(const char *name, const kvt_log *log, kvt_backend **out)
+/* What stands behind the colon. */
+static kvt_status read_rung(const char *name, size_t *length, kvt_rung *out)
+{
+    const char *colon = strchr(name, ':');
+    *length = colon != NULL ? (size_t)(colon - name) : strlen(name);
+    *out = KVT_RUNG_BEST;
+    for (uint32_t i = KVT_RUNG_KERNELS; colon != NULL && i < RUNG_COUNT; i++)
+        if (strcmp(colon + 1, rung_names[i]) == 0)
+            *out = (kvt_rung)i;
+    if (colon != NULL && *out == KVT_RUNG_BEST)
+        return kvt_fail(KVT_UNSUPPORTED, "backend %.64s: behind the colon stands kernels, vendor or copies", name);
+    return KVT_OK;
+}
+
+kvt_status kvt_backend_open_from(const kvt_backend_ops *const *from, size_t count, const char *name, const kvt_log *log,
+                                 kvt_backend **out)
 {
     static const kvt_log silent = {NULL, NULL};
+    kvt_rung rung;
+    size_t length;
     if (log == NULL)
         log = &silent;
-    if (name == NULL || strcmp(name, "auto") == 0)
-        return open_best(log, out);
-    return open_named(name, log, out);
+    if (name == NULL)
+        name = "auto";
+    KVT_TRY(read_rung(name, &length, &rung));
+    if (length == strlen("auto") && memcmp(name, "auto", length) == 0)
+        return open_best(from, count, rung, log, out);
+    return open_named(from, count, name, length, rung, log, out);
+}
+
+kvt_status kvt_backend_open(const char *name, const kvt_log *log, kvt_backend **out)
+{
+    return kvt_backend_open_from(table, TABLE_COUNT, name, log, out);
 }
 
 void kvt_backend_close(kvt_backend *backend)
@@ -105,6 +150,9 @@ void kvt_backend_get_info(const kvt_backend *backend, kvt_backend_info *out)
     out->name = backend->ops->name;
     out->caps = backend->ops->caps;
     backend->ops->describe(backend->context, out->device);
+    size_t used = strlen(out->device);
+    if (backend->rung != KVT_RUNG_KERNELS)
+        snprintf(out->device + used, sizeof out->device - used, ", by %s", rung_names[backend->rung]);
 }
 
 /* ---------------------------------------------------- moves from smaller parts */
@@ -176,7 +224,8 @@ static kvt_status move_by_parts(const kvt_backend *backend, const kvt_layout *la
         kvt_strip strip;
         kvt_strip_begin(&cursor, &job);
         while (kvt_strip_next(&cursor, &strip)) {
-            bool rows = backend->ops->rows != NULL && strip.inner_count == 0 && strip.blob_stride == (int64_t)strip.run;
+            bool rows =
+                backend->rung == KVT_RUNG_VENDOR && strip.inner_count == 0 && strip.blob_stride == (int64_t)strip.run;
             KVT_TRY(rows ? strip_by_rows(backend, direction, &strip, stream)
                          : strip_by_copies(backend, direction, &strip, stream));
         }
@@ -195,7 +244,7 @@ kvt_status kvt_backend_move(kvt_backend *backend, const kvt_layout *layout, kvt_
     KVT_TRY(kvt_moves_check(layout, moves, count));
     if (count == 0)
         return KVT_OK;
-    if (backend->ops->move != NULL)
+    if (backend->rung == KVT_RUNG_KERNELS)
         return backend->ops->move(backend->context, layout, direction, moves, count, stream, fence);
     kvt_status status = move_by_parts(backend, layout, direction, moves, count, stream);
     if (backend->ops->fence_open == NULL)
@@ -222,7 +271,7 @@ kvt_status kvt_backend_scatter_rope(kvt_backend *backend, const kvt_layout *layo
     KVT_TRY(kvt_rope_check(layout, moves, count, set));
     if (!turns_anything(moves, count, set))
         return kvt_backend_move(backend, layout, KVT_SCATTER, moves, count, stream, fence);
-    if (backend->ops->scatter_rope == NULL)
+    if (backend->ops->scatter_rope == NULL || backend->rung != KVT_RUNG_KERNELS)
         return kvt_fail(KVT_UNSUPPORTED, "backend %s cannot move keys to another position", backend->ops->name);
     return backend->ops->scatter_rope(backend->context, layout, moves, count, set, stream, fence);
 }

@@ -153,7 +153,7 @@ static const kvt_backend_ops copies_only = {.name = "copies",
 static kvt_backend *open_ops(const kvt_backend_ops *ops)
 {
     kvt_backend *backend = NULL;
-    cr_assert_eq(kvt_backend_open_ops(ops, NULL, &backend), KVT_OK, "%s", kvt_last_error());
+    cr_assert_eq(kvt_backend_open_ops(ops, KVT_RUNG_BEST, NULL, &backend), KVT_OK, "%s", kvt_last_error());
     return backend;
 }
 
@@ -369,14 +369,14 @@ KVT_TEST(kernels, an_unusable_or_foreign_backend_is_refused_with_its_reason)
     kvt_backend *backend = NULL;
     kvt_backend_ops ops = copies_only;
     ops.score = absent_score;
-    cr_assert_eq(kvt_backend_open_ops(&ops, NULL, &backend), KVT_UNSUPPORTED);
+    cr_assert_eq(kvt_backend_open_ops(&ops, KVT_RUNG_BEST, NULL, &backend), KVT_UNSUPPORTED);
     cr_assert_not_null(strstr(kvt_last_error(), "no such device"));
     ops = copies_only, ops.version = KVT_BACKEND_VERSION + 1;
-    cr_assert_eq(kvt_backend_open_ops(&ops, NULL, &backend), KVT_UNSUPPORTED);
+    cr_assert_eq(kvt_backend_open_ops(&ops, KVT_RUNG_BEST, NULL, &backend), KVT_UNSUPPORTED);
     ops = copies_only, ops.copy = NULL;
-    cr_assert_eq(kvt_backend_open_ops(&ops, NULL, &backend), KVT_UNSUPPORTED);
+    cr_assert_eq(kvt_backend_open_ops(&ops, KVT_RUNG_BEST, NULL, &backend), KVT_UNSUPPORTED);
     kvt_alloc_fail_at(1);
-    cr_assert_eq(kvt_backend_open_ops(&copies_only, NULL, &backend), KVT_NOMEM);
+    cr_assert_eq(kvt_backend_open_ops(&copies_only, KVT_RUNG_BEST, NULL, &backend), KVT_NOMEM);
     kvt_alloc_fail_at(0);
     cr_assert_null(backend);
 }

@@ -528,7 +528,7 @@ KVT_TEST(rope, a_device_that_cannot_turn_says_so_and_still_copies)
     static small s;
     static uint8_t before[sizeof s.pages];
     kvt_backend *backend = NULL;
-    cr_assert_eq(kvt_backend_open_ops(&ops, NULL, &backend), KVT_OK);
+    cr_assert_eq(kvt_backend_open_ops(&ops, KVT_RUNG_BEST, NULL, &backend), KVT_OK);
     small_open(&s, backend);
     memcpy(before, s.pages, sizeof before);
     cr_assert_eq(kvt_case_rope_backend(backend, s.layout, &s.move, 1, &s.set), KVT_UNSUPPORTED);
