@@ -312,6 +312,41 @@ KVT_TEST(rocks, a_kill_leaves_a_store_of_whole_records)
     rig_fini(r);
 }
 
+/* ---- a forked child ---- */
+
+KVT_TEST(rocks, a_child_that_lives_on_does_not_hold_the_store)
+{
+    rig *r = open_rig(0, 1 << 20);
+    cr_assert_eq(rig_put(r, 1, 20000), KVT_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;)
+            pause();
+    }
+    for (int round = 0; round < 2; round++) {
+        rig_close(r);
+        cr_assert_eq(rig_open(r), KVT_OK, "%s", kvt_last_error());
+        cr_assert_eq(rig_get(r, 1), KVT_OK);
+    }
+    cr_assert_eq(kill(child, SIGKILL), 0);
+    waitpid(child, NULL, 0);
+    rig_fini(r);
+}
+
+/* The child's copy is closed, not unlocked: the parent's lock holds. */
+KVT_TEST(rocks, a_child_that_ends_leaves_the_parent_its_store)
+{
+    rig *r = open_rig(0, 1 << 20);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    waitpid(child, NULL, 0);
+    kvt_tier *second = NULL;
+    cr_assert_eq(kvt_tier_open(KVT_TIER_ROCKS, &r->options, &r->host, &second), KVT_BUSY);
+    rig_fini(r);
+}
+
 /* ---- damage ---- */
 
 enum { EACH_FILE = -1, NO_FILE = -2 };

@@ -2,12 +2,17 @@
  *
  * RocksDB locks its own folder, but says nothing of the owner and not when it is opened read-only; hence a LOCK of ours
  * around it. A database folder is flat, so walking it needs no recursion.
+ *
+ * A forked child would keep the lock as long as it lives, so every hold is known here and the child closes its copies:
+ * closing only, as an unlock would free the parent's too. That list is the module's one global; fork offers no
+ * argument.
  */
 #include "tiers/rocks_dir.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -18,6 +23,52 @@
 
 enum { PATH_BYTES_MAX = 4096, LOCK_TRIES = 20, LOCK_PAUSE_NS = 50000000 };
 
+/* ---- holds, and forked children ---- */
+
+static pthread_mutex_t holds_lock = PTHREAD_MUTEX_INITIALIZER; /* guards holds; held across fork */
+static kvt_rocks_hold *holds;
+static pthread_once_t installed = PTHREAD_ONCE_INIT;
+
+static void before_fork(void) { pthread_mutex_lock(&holds_lock); }
+static void in_parent(void) { pthread_mutex_unlock(&holds_lock); }
+
+static void in_child(void)
+{
+    for (kvt_rocks_hold *hold = holds; hold != NULL; hold = hold->next) {
+        close(hold->fd);
+        hold->fd = -1;
+    }
+    holds = NULL;
+    pthread_mutex_unlock(&holds_lock);
+}
+
+static void install(void) { pthread_atfork(before_fork, in_parent, in_child); }
+
+static void hold_add(kvt_rocks_hold *hold, int fd)
+{
+    pthread_once(&installed, install);
+    pthread_mutex_lock(&holds_lock);
+    *hold = (kvt_rocks_hold){fd, holds};
+    holds = hold;
+    pthread_mutex_unlock(&holds_lock);
+}
+
+void kvt_rocks_dir_unlock(kvt_rocks_hold *hold)
+{
+    pthread_mutex_lock(&holds_lock);
+    kvt_rocks_hold **link = &holds;
+    while (*link != NULL && *link != hold)
+        link = &(*link)->next;
+    if (*link != NULL)
+        *link = hold->next;
+    if (hold->fd >= 0)
+        close(hold->fd);
+    hold->fd = -1;
+    pthread_mutex_unlock(&holds_lock);
+}
+
+/* ---- the lock ---- */
+
 /* The pid a LOCK names; 0: none. */
 static long owner_of(int fd)
 {
@@ -27,7 +78,7 @@ static long owner_of(int fd)
 }
 
 /* An owner that was just killed may hold on for an instant, so a busy lock is tried for a second. */
-static bool hold(int fd, bool shared)
+static bool take(int fd, bool shared)
 {
     for (int i = 0; i < LOCK_TRIES; i++) {
         if (flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
@@ -38,18 +89,18 @@ static bool hold(int fd, bool shared)
     return false;
 }
 
-kvt_status kvt_rocks_dir_lock(const char *path, bool read_only, int *out_fd)
+kvt_status kvt_rocks_dir_lock(const char *path, bool read_only, kvt_rocks_hold *out)
 {
     char name[PATH_BYTES_MAX];
     snprintf(name, sizeof name, "%s/LOCK", path);
     int fd = open(name, (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0 && read_only && errno == ENOENT) {
-        *out_fd = -1;
+        out->fd = -1;
         return KVT_OK;
     }
     if (fd < 0)
         return kvt_fail(kvt_status_of_errno(errno), "%s cannot be opened: %s", name, strerror(errno));
-    if (!hold(fd, read_only)) {
+    if (!take(fd, read_only)) {
         long owner = owner_of(fd);
         close(fd);
         return kvt_fail(KVT_BUSY, "%s is in use by process %ld; stop it, or choose another store directory", path,
@@ -64,9 +115,11 @@ kvt_status kvt_rocks_dir_lock(const char *path, bool read_only, int *out_fd)
             return kvt_fail(kvt_status_of_errno(error), "%s cannot be written: %s", name, strerror(error));
         }
     }
-    *out_fd = fd;
+    hold_add(out, fd);
     return KVT_OK;
 }
+
+/* ---- the folder ---- */
 
 bool kvt_rocks_dir_exists(const char *directory, const char *name)
 {

@@ -8,9 +8,16 @@
 
 #include "engine/base/base.h"
 
-/* Hold <path>/LOCK: alone, or beside other readers. *out_fd is closed by the caller, which ends the hold; -1 when
- * read-only and there is no LOCK to hold. KVT_BUSY names the owner's pid; KVT_IO. */
-kvt_status kvt_rocks_dir_lock(const char *path, bool read_only, int *out_fd);
+/* A held LOCK. It stays where it is until it is let go: a forked child closes its copy. */
+typedef struct kvt_rocks_hold {
+    int fd; /* -1: none */
+    struct kvt_rocks_hold *next;
+} kvt_rocks_hold;
+
+/* Hold <path>/LOCK: alone, or beside other readers. Nothing is held, with KVT_OK, when read-only and there is no LOCK.
+ * KVT_BUSY names the owner's pid; KVT_IO. */
+kvt_status kvt_rocks_dir_lock(const char *path, bool read_only, kvt_rocks_hold *out);
+void kvt_rocks_dir_unlock(kvt_rocks_hold *hold); /* also of one that holds nothing */
 bool kvt_rocks_dir_exists(const char *directory, const char *name);
 /* Make the folder (0700) if it is missing. KVT_IO, KVT_NOSPACE. */
 kvt_status kvt_rocks_dir_make(const char *directory);

@@ -6,6 +6,7 @@
 #ifndef KVT_ROCKS_TIER_H
 #define KVT_ROCKS_TIER_H
 
+#include "tiers/rocks_dir.h"
 #include "tiers/rocks_ring.h"
 
 #include <pthread.h>
@@ -29,7 +30,7 @@ typedef struct rocks_tier {
     kvt_tier_host host;
     kvt_rocks_db *db;
     char directory[ROCKS_PATH_BYTES_MAX];
-    int lock_fd;
+    kvt_rocks_hold hold;
     bool read_only;
     uint64_t bytes_max;
     uint64_t generation_bytes_max;

@@ -4,7 +4,6 @@
  * generation that may go. A generation is filled to its share of the disk, flushed, and never written again, so the
  * disk holds at most the ring, one generation that is going, and RocksDB's own bookkeeping.
  */
-#include "tiers/rocks_dir.h"
 #include "tiers/rocks_tier.h"
 
 #include <errno.h>

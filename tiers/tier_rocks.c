@@ -5,13 +5,11 @@
  * dropping whole column families and keeps its index in memory, rebuilt at open from the index column family. Built as
  * a module: see rocks_loader.c. What is not flushed dies with the process: acknowledgements are not durable here.
  */
-#include "tiers/rocks_dir.h"
 #include "tiers/rocks_module.h"
 #include "tiers/rocks_tier.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
 
 enum { GENERATIONS_DEFAULT = 8, GENERATIONS_MIN = 2, GENERATIONS_SPARE = 2 };
 static const uint64_t STORE_BYTES_MIN = UINT64_C(16) << 20;
@@ -154,8 +152,7 @@ static void close_database(rocks_tier *t)
 static void tier_free(rocks_tier *t)
 {
     close_database(t);
-    if (t->lock_fd >= 0)
-        close(t->lock_fd);
+    kvt_rocks_dir_unlock(&t->hold);
     pthread_cond_destroy(&t->queues[ROCKS_READER].filled);
     pthread_cond_destroy(&t->queues[ROCKS_WRITER].filled);
     pthread_cond_destroy(&t->unread);
@@ -304,7 +301,7 @@ static rocks_tier *tier_new(const kvt_tier_options *options, const kvt_tier_host
     t->tier.ops = &module_ops;
     t->host = *host;
     t->read_only = options->read_only;
-    t->lock_fd = -1;
+    t->hold.fd = -1;
     snprintf(t->directory, sizeof t->directory, "%s/rocks", options->path);
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->unread, NULL);
@@ -325,7 +322,7 @@ static kvt_status tier_open(const kvt_tier_options *options, const kvt_tier_host
                                                     : plan_root(options, &planned);
     }
     if (status == KVT_OK)
-        status = kvt_rocks_dir_lock(options->path, t->read_only, &t->lock_fd);
+        status = kvt_rocks_dir_lock(options->path, t->read_only, &t->hold);
     if (status == KVT_OK && !t->read_only)
         status = kvt_rocks_dir_make(t->directory);
     if (status == KVT_OK)
