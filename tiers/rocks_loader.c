@@ -17,14 +17,24 @@
 #ifndef KVT_MODULE_DIR
 #define KVT_MODULE_DIR "/usr/local/lib/kvtier"
 #endif
+#ifndef KVT_MODULE_LIBDIR /* below the prefix */
+#define KVT_MODULE_LIBDIR "lib"
+#endif
 
-enum { PATH_BYTES_MAX = 4096, TEXT_BYTES_MAX = 256, DLOPEN_FLAGS = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE };
+enum {
+    PATH_BYTES_MAX = 4096,
+    PLACES_BYTES_MAX = 1024,
+    TEXT_BYTES_MAX = 200,
+    DLOPEN_FLAGS = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE
+};
 
 static pthread_mutex_t module_lock = PTHREAD_MUTEX_INITIALIZER; /* of module */
 static const kvt_rocks_module *module;
 
-/* Below the directory of this code: installed beside it, in its module folder, in a build tree. */
-static const char *const nearby[] = {"", "kvtier/", "../tiers/"};
+/* Below the directory of this code: installed beside it, in its module folder, in a build tree; and, for a program in
+ * bin that the library is linked into, in the module folder of its prefix, wherever that was moved. */
+static const char *const nearby[] = {"", "kvtier/", "../tiers/", "../" KVT_MODULE_LIBDIR "/kvtier/", "../lib/kvtier/"};
+enum { NEARBY_COUNT = sizeof nearby / sizeof nearby[0] };
 
 /* Absolute path of the library or program that holds this code, cut behind its last slash; false: not known. */
 static bool own_directory(char path[PATH_BYTES_MAX])
@@ -44,34 +54,49 @@ static bool own_directory(char path[PATH_BYTES_MAX])
     return true;
 }
 
-static void *open_nearby(void)
+/* Where was looked, and why what was found there could not be used. */
+typedef struct search {
+    char places[PLACES_BYTES_MAX];
+    char reason[TEXT_BYTES_MAX]; /* of the first file that is there; else empty */
+} search;
+
+static void *try_file(search *s, const char *directory, const char *below)
 {
-    char directory[PATH_BYTES_MAX], path[PATH_BYTES_MAX + 64];
-    if (!own_directory(directory))
+    char path[2 * PATH_BYTES_MAX];
+    snprintf(path, sizeof path, "%s%s%s", directory, below, KVT_ROCKS_MODULE_FILE);
+    size_t used = strlen(s->places);
+    snprintf(s->places + used, sizeof s->places - used, "%s%s%s", used != 0 ? ", " : "", directory, below);
+    if (access(path, R_OK) != 0)
         return NULL;
-    for (size_t i = 0; i < sizeof nearby / sizeof nearby[0]; i++) {
-        snprintf(path, sizeof path, "%s%s%s", directory, nearby[i], KVT_ROCKS_MODULE_FILE);
-        void *found = access(path, R_OK) == 0 ? dlopen(path, DLOPEN_FLAGS) : NULL;
-        if (found != NULL)
-            return found;
-    }
-    return NULL;
+    void *found = dlopen(path, DLOPEN_FLAGS);
+    const char *why = found == NULL ? dlerror() : NULL;
+    if (why != NULL && s->reason[0] == '\0')
+        snprintf(s->reason, sizeof s->reason, "%s", why);
+    return found;
+}
+
+static void *find_module(search *s)
+{
+    char directory[PATH_BYTES_MAX];
+    void *found = NULL;
+    if (own_directory(directory))
+        for (size_t i = 0; i < NEARBY_COUNT && found == NULL; i++)
+            found = try_file(s, directory, nearby[i]);
+    if (found == NULL)
+        found = try_file(s, KVT_MODULE_DIR "/", "");
+    return found != NULL ? found : dlopen(KVT_ROCKS_MODULE_FILE, DLOPEN_FLAGS); /* where the system looks */
 }
 
 static kvt_status load(const kvt_rocks_module **out)
 {
-    void *found = open_nearby();
+    search s = {0};
+    void *found = find_module(&s);
     if (found == NULL)
-        found = dlopen(KVT_MODULE_DIR "/" KVT_ROCKS_MODULE_FILE, DLOPEN_FLAGS);
-    if (found == NULL)
-        found = dlopen(KVT_ROCKS_MODULE_FILE, DLOPEN_FLAGS);
-    if (found == NULL) {
-        const char *text = dlerror();
         return kvt_fail(
             KVT_UNSUPPORTED,
-            "the RocksDB tier's module %s cannot be loaded (%.*s); install it with librocksdb, or use the file tier",
-            KVT_ROCKS_MODULE_FILE, TEXT_BYTES_MAX, text != NULL ? text : "not found");
-    }
+            "the RocksDB tier's module %s cannot be loaded (%s); install it with librocksdb, or use the file "
+            "tier; looked in %s and where the system looks",
+            KVT_ROCKS_MODULE_FILE, s.reason[0] != '\0' ? s.reason : "not found", s.places);
     kvt_rocks_module_get_fn get = NULL;
     *(void **)&get = dlsym(found, KVT_ROCKS_MODULE_SYMBOL); /* POSIX: object and function pointers convert */
     const kvt_rocks_module *loaded = get != NULL ? get() : NULL;
@@ -93,6 +118,17 @@ static kvt_status rocks_open(const kvt_tier_options *options, const kvt_tier_hos
         return status;
     status = loaded->ops->open(options, host, out);
     return status == KVT_OK ? KVT_OK : kvt_fail(status, "%s", loaded->last_error());
+}
+
+kvt_status kvt_rocks_module_find(char *path, size_t bytes)
+{
+    Dl_info info;
+    pthread_mutex_lock(&module_lock);
+    kvt_status status = module != NULL ? KVT_OK : load(&module);
+    if (status == KVT_OK)
+        snprintf(path, bytes, "%s", dladdr(module, &info) != 0 && info.dli_fname != NULL ? info.dli_fname : "loaded");
+    pthread_mutex_unlock(&module_lock);
+    return status;
 }
 
 uint64_t kvt_rocks_live_bytes(void)

@@ -155,6 +155,9 @@ struct kvt_tier {
 const kvt_tier_ops *kvt_tier_ops_by_id(kvt_tier_id id);
 /* For tests: let a double stand in for a tier; NULL brings the real one back. Before any tier of that id is open. */
 void kvt_tier_ops_replace(kvt_tier_id id, const kvt_tier_ops *ops);
+/* Load the RocksDB tier's module, as opening such a tier does: KVT_OK and where it lies; KVT_UNSUPPORTED: it is not
+ * there or does not fit, kvt_last_error() says where was looked. It stays loaded. */
+kvt_status kvt_rocks_module_find(char *path, size_t bytes);
 /* Which lower tier a store directory holds, looking at file names only: KVT_OK and *out, KVT_MISS: none. */
 kvt_status kvt_tier_detect(const char *path, kvt_tier_id *out);
 
