@@ -95,6 +95,7 @@ KVT_TEST(command, wrong_words_are_refused_with_the_way_out)
         {"verify -s %s/none", 3, "there is no store here"},
         {"warm -s %s/none", 2, "FILE is missing; usage: kvtier warm FILE..."},
         {"completion tcsh", 2, "bash, zsh or fish"},
+        {"replay --trace %s/none", 1, "cannot be opened: No such file or directory; name a trace"},
         {"help frob", 2, "no such command"},
         {"help --man-dir %s/none", 1, "cannot be written"},
     };
@@ -276,7 +277,8 @@ KVT_TEST(command, other_bytes_under_a_held_key_are_refused)
     char *folder = store_with_a_record(5000);
     kvt_command_expect(folder, "put -s %s/store " KEY_A " -f %s/blob --model notes", 0, NULL);
     write_file(folder, "other", "other", 5);
-    kvt_command_expect(folder, "put -s %s/store " KEY_A " -f %s/other --model notes", 7, NULL);
+    kvt_command_expect(folder, "put -s %s/store " KEY_A " -f %s/other --model notes", 7,
+                       KEY_A ": other bytes are held under this key; give another key");
     kvt_command_expect(folder, "put -s %s/store " KEY_A " -f %s/other --space ffff", 3, "no space fits");
     drop(folder);
 }
@@ -294,11 +296,11 @@ KVT_TEST(command, removal_is_counted_and_confirmed)
 {
     char *folder = store_with_a_record(5000);
     kvt_command_expect(folder, "rm -s %s/store 0011 --dry-run", 0, NULL);
-    kvt_command_expect(folder, "rm -s %s/store 0011", 2, "would remove 1 records");
+    kvt_command_expect(folder, "rm -s %s/store 0011", 2, "would remove 1 record,");
     kvt_command_expect(folder, "show -s %s/store 0011", 0, NULL);
     kvt_command_expect(folder, "rm -s %s/store ffff --yes", 3, "no record has this key");
-    kvt_command_expect(folder, "rm -s %s/store 0011 --yes", 6, "1 records stay on disk");
-    kvt_command_expect(folder, "rm -s %s/store --all --model notes --yes", 6, "1 records stay on disk");
+    kvt_command_expect(folder, "rm -s %s/store 0011 --yes", 6, "1 record stays on disk");
+    kvt_command_expect(folder, "rm -s %s/store --all --model notes --yes", 6, "1 record stays on disk");
     drop(folder);
 }
 
@@ -342,6 +344,21 @@ KVT_TEST(command, json_answers_parse_and_name_their_schema)
     drop(folder);
 }
 
+KVT_TEST(command, tiers_of_a_record_are_a_list)
+{
+    char *folder = store_with_a_record(5000);
+    static const char *const lines[] = {"show -s %s/store 0011 --json", "ls -s %s/store -o jsonl"};
+    for (size_t i = 0; i < 2; i++) {
+        char *text = output_of(folder, lines[i], 0);
+        json_t *answer = json_loads(text, 0, NULL), *tiers = json_object_get(answer, "tiers");
+        cr_assert_str_eq(json_string_value(json_array_get(tiers, 0)), "file", "%s", text);
+        cr_assert_eq(json_array_size(tiers), 1);
+        json_decref(answer);
+        kvt_free(text);
+    }
+    drop(folder);
+}
+
 KVT_TEST(command, tables_for_scripts_are_bare)
 {
     char *folder = store_with_a_record(5000);
@@ -363,6 +380,10 @@ KVT_TEST(command, a_healthy_store_is_silent_when_asked)
     char *folder = store_with_a_record(5000);
     char *text = output_of(folder, "status -s %s/store -x", 0);
     cr_assert_str_eq(text, "");
+    kvt_free(text);
+    text = output_of(folder, "status -s %s/store --json", 0); /* what only a writer measures is not known here */
+    cr_assert(strstr(text, "\"state\": \"read-only\"") != NULL && strstr(text, "\"durable\": null") != NULL, "%s",
+              text);
     kvt_free(text);
     drop(folder);
 }
@@ -454,11 +475,101 @@ KVT_TEST(command, damage_is_found_and_never_served)
     drop(folder);
 }
 
+KVT_TEST(command, a_refused_command_leaves_no_store)
+{
+    static const struct {
+        const char *words;
+        int code;
+        const char *said;
+    } cases[] = {
+        {"--model m --disk-bytes 900T", 2, "choose larger ones"},
+        {"--model m --segment-bytes 3M", 2, "--segment-bytes is 3145728"},
+        {"--model m --disk-bytes 16M --segment-bytes 1M", 2, "choose larger segments"},
+        {"--model m --backend nosuch", 1, "not built in"},
+        {"--model a%s%s%s%s%s%s%s%s%s%s%s%s", 2, "bytes long"},
+        {"--space abcd", 3, "there is no store here"},
+    };
+    static uint8_t blob[2 << 20];
+    char *folder = kvt_test_tmpdir(), line[400], path[700];
+    struct stat info;
+    write_file(folder, "blob", blob, sizeof blob);
+    snprintf(path, sizeof path, "%s/empty", folder);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(line, sizeof line, "put -s %%s/none " KEY_A " -f %%s/blob %s", cases[i].words);
+        kvt_command_expect(folder, line, cases[i].code, cases[i].said);
+        snprintf(path, sizeof path, "%s/none", folder);
+        cr_assert_neq(stat(path, &info), 0, "%s made a store", line);
+        snprintf(line, sizeof line, "put -s %%s/empty " KEY_A " -f %%s/blob %s", cases[i].words);
+        kvt_command_expect(folder, line, cases[i].code, NULL);
+        snprintf(path, sizeof path, "%s/empty", folder);
+        cr_assert(rmdir(path) == 0 && mkdir(path, 0700) == 0, "%s left something", line);
+    }
+    drop(folder);
+}
+
+KVT_TEST(command, sizes_of_a_store_that_is_there_are_told_to_be_ignored)
+{
+    static const char put[] = "put -s %s/store " KEY_A " -f %s/blob --model notes --host-bytes 4M ";
+    char *folder = store_with_a_record(5000), line[200];
+    static const struct {
+        const char *words, *said;
+    } cases[] = {{"--disk-bytes 64M", "--disk-bytes is ignored"},
+                 {"--disk-bytes 8M", "keeps its size, 13.0 MiB; --disk-bytes is ignored"},
+                 {"--segment-bytes 4M", "keeps its segments, 1.00 MiB; --segment-bytes is ignored"},
+                 {"--disk-bytes 16M --segment-bytes 1M", NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(line, sizeof line, "%s%s", put, cases[i].words);
+        kvt_command_result result = kvt_command_run(folder, line, NULL);
+        cr_assert_eq(result.code, 0, "%s", result.err);
+        if (cases[i].said == NULL)
+            cr_assert_str_eq(result.err, "");
+        else
+            cr_assert_not_null(strstr(result.err, cases[i].said), "%s", result.err);
+        kvt_command_free(&result);
+    }
+    drop(folder);
+}
+
+KVT_TEST(command, a_store_without_its_root_names_the_way_out)
+{
+    char *folder = store_with_a_record(5000);
+    static const uint8_t rubbish[8192];
+    write_file(folder, "store/SUPER", rubbish, sizeof rubbish);
+    kvt_command_expect(folder, "status -s %s/store", 4, "let 'kvtier warm' or 'put' do it with --reset-corrupt");
+    kvt_command_expect(folder, "doctor -s %s/store", 1, NULL);
+    static const char put[] = "put -s %s/store " KEY_A " -f %s/blob --model notes" SMALL;
+    kvt_command_expect(folder, put, 4,
+                       "/store: SUPER is unreadable; restore it, or give --reset-corrupt, which forgets");
+    kvt_command_expect(folder, "put -s %s/store " KEY_B " -f %s/blob --model notes --reset-corrupt" SMALL, 0,
+                       "kvtier: warning: ");
+    kvt_command_expect(folder, "show -s %s/store " KEY_A, 3, NULL);
+    kvt_command_expect(folder, "show -s %s/store " KEY_B, 0, NULL);
+    drop(folder);
+}
+
+KVT_TEST(command, doctor_examines_what_a_new_store_would_meet)
+{
+    static const char *const checks[] = {"library,",    "backend,",    "rocksdb,",   "memory,",
+                                         "pool pages,", "memlock,",    "io_uring,",  "store,",
+                                         "direct I/O,", "power loss,", "free space,"};
+    char *folder = kvt_test_tmpdir();
+    char *text = output_of(folder, "doctor -s %s/none/none -o csv", 0);
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
+        cr_assert_not_null(strstr(text, checks[i]), "%s lacks %s", text, checks[i]);
+    cr_assert(strstr(text, "kvtier status") == NULL && strstr(text, "fill one with") != NULL, "%s", text);
+    kvt_free(text);
+    text = output_of(folder, "doctor", 0);
+    cr_assert_null(strstr(text, "\n\n"), "%s", text);
+    kvt_free(text);
+    drop(folder);
+}
+
 KVT_TEST(command, foreign_folders_and_files_are_left_alone)
 {
     char *folder = kvt_test_tmpdir();
     write_file(folder, "letter", "dear", 4);
-    kvt_command_expect(folder, "status -s %s/letter", 2, "not a directory");
+    kvt_command_expect(folder, "status -s %s/letter", 2, "/letter: is not a directory");
     kvt_command_result result = kvt_command_run(folder, "put -s %s " KEY_A " -f %s/letter --model m" SMALL, NULL);
     cr_assert_eq(result.code, 7, "%d: %s", result.code, result.err);
     kvt_command_free(&result);

@@ -232,7 +232,7 @@ KVT_TEST(warm, tokens_may_come_from_a_file_of_their_own)
                        0, NULL);
     kvt_command_expect(b.folder, "match -s %s/store --tokens %s/ids.jsonl --prefill-rate 1000", 0, NULL);
     kvt_command_expect(b.folder, "warm -s %s/store %s/kv.safetensors %s/kv.safetensors --tokens %s/ids.jsonl", 2,
-                       "holds 1 prompts for 2 files");
+                       "holds 1 prompt for 2 files");
     bench_drop(&b);
 }
 
@@ -269,13 +269,101 @@ KVT_TEST(warm, a_used_up_budget_stops_it_and_can_be_ignored)
                  tenant);
         kvt_command_result result = kvt_command_run(b.folder, line, NULL);
         code = result.code;
-        cr_assert(code == 0 || strstr(result.err, "the write budget is used up; ") != NULL, "%s", result.err);
+        cr_assert(code == 0 || strstr(result.err, "the write budget is used up, ") != NULL, "%s", result.err);
         kvt_command_free(&result);
     }
     cr_assert_eq(code, 6);
     size_t used = strlen(line);
     snprintf(line + used, sizeof line - used, " --ignore-budget");
     kvt_command_expect(b.folder, line, 0, NULL);
+    bench_drop(&b);
+}
+
+/* The cap is of this run: the next one goes on behind it. */
+KVT_TEST(warm, a_run_writes_no_more_than_its_budget)
+{
+    kv_file file = plain; /* 6 chunks of 384 KiB */
+    file.dims[0] = file.dims[1] = 1024;
+    bench b = bench_make(&file);
+    static const char line[] = "warm -s %s/store %s/kv.safetensors --chunk-tokens 16 --disk-bytes 16M --host-bytes 32M "
+                               "--budget 1M --json";
+    for (long long held = 0; held < 6; held += 2) {
+        int code = held < 4 ? 6 : 0;
+        kvt_command_result result = kvt_command_run(b.folder, line, NULL);
+        cr_assert_eq(result.code, code, "%s", result.err);
+        cr_assert(code == 0 || strstr(result.err, "the --budget of this run is used up") != NULL, "%s", result.err);
+        json_t *answer = json_loads(result.out, 0, NULL);
+        cr_assert_eq(json_integer_value(json_object_get(answer, "chunks_held")), held, "%s", result.out);
+        cr_assert_eq(json_integer_value(json_object_get(answer, "chunks_new")), 2);
+        cr_assert_leq(json_integer_value(json_object_get(answer, "budget_spent_bytes")), 1 << 20);
+        json_decref(answer);
+        kvt_command_free(&result);
+    }
+    bench_drop(&b);
+}
+
+/* One model for two tenants and two ranks: four spaces that `ns` tells apart and every command can name. */
+KVT_TEST(warm, spaces_are_told_apart_by_rank_and_salt)
+{
+    bench b = bench_make(&plain);
+    char line[256];
+    for (int i = 0; i < 4; i++) {
+        snprintf(line, sizeof line, "%s --salt tenant%d --rank %d --rank-count 2", warm_plain, i / 2, i % 2);
+        cr_assert_eq(json_number(&b, line, 0, "chunks_new"), 6);
+    }
+    kvt_command_result result = kvt_command_run(b.folder, "ns -s %s/store --json", NULL);
+    json_t *answer = json_loads(result.out, 0, NULL), *spaces = json_object_get(answer, "spaces"), *space;
+    size_t i, second = 0;
+    json_array_foreach(spaces, i, space)
+    {
+        second += json_integer_value(json_object_get(space, "rank")) == 1;
+        cr_assert_eq(json_integer_value(json_object_get(space, "rank_count")), 2);
+        cr_assert_eq(strlen(json_string_value(json_object_get(space, "salt"))), 32);
+    }
+    cr_assert(i == 4 && second == 2, "%s", result.out);
+    json_decref(answer);
+    kvt_command_free(&result);
+    static const struct {
+        const char *line;
+        int code;
+        const char *said;
+    } cases[] = {
+        {"match -s %s/store -t %s/kv.safetensors --salt tenant1 --rank 1", 0, NULL},
+        {"match -s %s/store -t %s/kv.safetensors --salt tenant1", 2, "2 spaces fit; name one with"},
+        {"match -s %s/store -t %s/kv.safetensors --salt other --rank 1", 3, "no space fits"},
+        {"match -s %s/store -t %s/kv.safetensors --rank x", 2, "--rank: 'x' is not a whole number"},
+        {"get -s %s/store -t %s/kv.safetensors --salt tenant0 --rank 0 --model test-model", 0, NULL},
+        {"verify -s %s/store --salt tenant0 --rank 1", 0, NULL},
+        {"ls -s %s/store --rank 1", 2, "2 spaces fit"},
+        {"ls -s %s/store --rank 1 --salt tenant0", 0, NULL},
+        {"ls -s %s/store --revision none", 3, "no space fits"},
+        {"rm -s %s/store --all --salt tenant0 --rank 0 --dry-run", 0, NULL},
+    };
+    for (i = 0; i < sizeof cases / sizeof *cases; i++)
+        kvt_command_expect(b.folder, cases[i].line, cases[i].code, cases[i].said);
+    bench_drop(&b);
+}
+
+KVT_TEST(warm, a_plan_weighs_the_rate_that_is_given_and_says_when_there_is_none)
+{
+    bench b = bench_make(&plain);
+    cr_assert_eq(json_number(&b, warm_plain, 0, "chunks_new"), 6);
+    static const struct {
+        const char *words, *told, *plan;
+    } cases[] = {{"", "--restore-rate SIZE/s", ",96,4,,"},
+                 {"--restore-rate 1GB/s", "", ",96,4,0.00"},
+                 {"--restore-rate 1K", "", ",0,100,0.1,0,0.1"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char line[200];
+        snprintf(line, sizeof line, "match -s %%s/store -t %%s/kv.safetensors --prefill-rate 1000 -o csv -H %s",
+                 cases[i].words);
+        kvt_command_result result = kvt_command_run(b.folder, line, NULL);
+        cr_assert_eq(result.code, 0, "%s", result.err);
+        cr_assert_not_null(strstr(result.out, cases[i].plan), "%s: %s", line, result.out);
+        cr_assert(*cases[i].told == '\0' ? *result.err == '\0' : strstr(result.err, cases[i].told) != NULL, "%s: %s",
+                  line, result.err);
+        kvt_command_free(&result);
+    }
     bench_drop(&b);
 }
 
@@ -332,6 +420,8 @@ KVT_TEST(warm, wrong_input_is_refused_and_no_store_is_made)
     static const kv_file no_model = {.layer_count = 1, .heads = {1}, .dims = {4, 4}, .tokens = 20, .metadata = "{}"};
     static const kv_file half = {
         .layer_count = 2, .layers = {0, 1}, .heads = {1, 1}, .dims = {4, 4}, .tokens = 20, .one_plane = true};
+    static const kv_file swapped = {.layer_count = 1, .heads = {2}, .dims = {4, 4}, .tokens = 20, .heads_first = true};
+    static const kv_file wide = {.layer_count = 1, .heads = {8}, .dims = {1024, 1024}, .tokens = 256};
     static const kv_file strange = {.layer_count = 1, .heads = {1}, .dims = {4, 4}, .tokens = 20, .names = "k%u.%s"};
     static const struct {
         const kv_file *file;
@@ -343,7 +433,14 @@ KVT_TEST(warm, wrong_input_is_refused_and_no_store_is_made)
         {&no_model, "", 2, "--model"},
         {&half, "", 2, "lacks one of its planes"},
         {&strange, "", 2, "--tensor-names"},
-        {&plain, "--layout htd", 2, "KV of 2 tokens"},
+        {&plain, "--layout htd", 2,
+         "KV of 2 tokens, but its prompt has 100; if its tensors are [tokens, heads, dim], "
+         "give --layout thd"},
+        {&swapped, "", 2, "give --layout htd"},
+        {&plain, "--disk-bytes 900T", 2, "choose larger ones"},
+        {&plain, "--segment-bytes 3M", 2, "--segment-bytes is 3145728"},
+        {&wide, "--segment-bytes 1M", 2, "choose larger segments or smaller chunks"},
+        {&wide, "--chunk-tokens 100 --disk-bytes 16M --model a%s%s%s%s%s%s%s%s%s%s%s%s", 2, "bytes long"},
         {&plain, "--tensor-names layer.x.{plane:k|v}", 2, "{layer} exactly once"},
         {&plain, "--tensor-names layer.{layer}.{plane:k}", 2, "two words"},
         {&plain, "--tensor-names layer.{layer}.{plane:k|v", 2, "two words"},
@@ -383,6 +480,22 @@ KVT_TEST(warm, hostile_files_are_refused_and_no_store_is_made)
     snprintf(path, sizeof path, "%s/store", b.folder);
     cr_assert_neq(stat(path, &info), 0);
     bench_drop(&b);
+}
+
+/* ------------------------------------------------------------------------- demo */
+
+/* A workload as small as there is: every kill strikes, the store that was named stays. */
+KVT_TEST(demo, a_small_one_keeps_its_promise_and_the_store_that_was_named)
+{
+    char *folder = kvt_test_tmpdir();
+    kvt_command_result result =
+        kvt_command_run(folder, "demo --conversations 1 --turns 2 --layers 1 -s %s/demo -o csv", NULL);
+    cr_assert(result.code == 0 && strstr(result.out, "\nverdict,\"OK: 2 kills, nothing lost, ") != NULL, "%s%s",
+              result.out, result.err);
+    kvt_command_free(&result);
+    kvt_command_expect(folder, "status -s %s/demo", 0, NULL);
+    kvt_test_rmtree(folder);
+    kvt_free(folder);
 }
 
 /* ---------------------------------------------------------------- given KV files */

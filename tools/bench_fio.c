@@ -147,7 +147,7 @@ static kvt_status finish(rig *r, bool put, uint32_t *out_slot)
     slot *s = &r->slots[*out_slot];
     s->ticket = 0;
     if (put && (done.status != KVT_OK || (s->item.tiers & KVT_TIER_BIT(KVT_TIER_FILE)) == 0))
-        return kvt_fail(KVT_NOSPACE, "a put did not reach the disk: %s", kvt_status_text(done.cause));
+        return kvt_fail(KVT_NOSPACE, "a put did not reach the disk: %s; raise --bytes", kvt_status_text(done.cause));
     if (!put && s->item.status == KVT_MISS)
         return KVT_OK; /* at the edge of the window; not counted */
     if (!put && s->item.status != KVT_OK)
@@ -188,7 +188,8 @@ static kvt_status run_ours(rig *r, bool put, uint64_t run_ns, double *out_rate)
         KVT_TRY(finish(r, put, &free_slot));
     *out_rate = (double)r->moved_bytes / ((double)(kvt_now_ns() - start) / 1e9);
     if (!put && r->lower_bytes < r->moved_bytes / 100 * 95)
-        return kvt_fail(KVT_INVALID, "only %" PRIu64 " of %" PRIu64 " bytes came from disk; the rest was in RAM",
+        return kvt_fail(KVT_INVALID,
+                        "only %" PRIu64 " of %" PRIu64 " bytes came from disk, the rest was in RAM; raise --bytes",
                         r->lower_bytes, r->moved_bytes);
     return KVT_OK;
 }

@@ -23,9 +23,11 @@ extern const cli_command cli_command_demo, cli_command_replay, cli_command_bench
 
 /* Sizes of a store that a command may create; the options are CLI_STORE_OPTIONS(args struct, field). */
 typedef struct cli_store_args {
-    uint64_t host_bytes, disk_bytes, segment_bytes, write_bytes_per_day;
-    uint32_t tier; /* 0 what is there, else file; 1 file; 2 rocks */
-    uint32_t io;   /* kvt_io_kind */
+    uint64_t host_bytes, disk_bytes, segment_bytes;
+    uint64_t blob_bytes; /* the largest that will be stored, for a store that has to be made; 0: not known */
+    uint32_t tier;       /* 0 what is there, else file; 1 file; 2 rocks */
+    uint32_t io;         /* kvt_io_kind */
+    bool reset_corrupt;
 } cli_store_args;
 
 #define CLI_STORE_OPTIONS(type, field)                                                                                 \
@@ -42,7 +44,7 @@ typedef struct cli_store_args {
          .min = 4 << 20,                                                                                               \
          .max = 0x1p50,                                                                                                \
          .offset = offsetof(type, field.disk_bytes),                                                                   \
-         .text = "Size of a new store; default 4G; an old one keeps its own"},                                         \
+         .text = "Size of a new store, preallocated; default 4G. One that is there keeps its own"},                    \
         {.name = "segment-bytes",                                                                                      \
          .kind = CLI_SIZE,                                                                                             \
          .value = "SIZE",                                                                                              \
@@ -55,6 +57,10 @@ typedef struct cli_store_args {
          .value = "auto|file|rocks",                                                                                   \
          .offset = offsetof(type, field.tier),                                                                         \
          .text = "Tier below RAM of a new store; default auto: what is there, else file"},                             \
+        {.name = "reset-corrupt",                                                                                      \
+         .kind = CLI_FLAG,                                                                                             \
+         .offset = offsetof(type, field.reset_corrupt),                                                                \
+         .text = "A store whose root is unreadable is set aside and made anew; every record is forgotten"},            \
     {                                                                                                                  \
         .name = "io", .kind = CLI_CHOICE, .value = "auto|uring|pool", .offset = offsetof(type, field.io),              \
         .text = "I/O of the file tier: io_uring or threads; default auto"                                              \
@@ -68,6 +74,10 @@ int cli_store_change(const cli_context *context, const cli_store_args *args, uin
 
 /* An engine without a store, for questions that need none. */
 int cli_store_none(const cli_context *context, kvt_engine **out);
+/* Could this space be opened in some store? Told about `thing` if not, before a store is made; and how large its blobs
+ * are, 0 for opaque ones. */
+int cli_store_check_space(const cli_context *context, const kvt_space_options *options, const char *thing,
+                          uint64_t *out_blob_bytes);
 
 /* Wait for a ticket; CLI_OK when it has completed, whatever its status. Ends early on SIGINT (cancels it). */
 int cli_store_wait(const cli_context *context, kvt_engine *engine, kvt_ticket ticket, kvt_completion *out);
@@ -76,27 +86,53 @@ int cli_store_wait(const cli_context *context, kvt_engine *engine, kvt_ticket ti
  * CLI_NOT_FOUND, CLI_USAGE (no hex, ambiguous), all told. */
 int cli_store_find(kvt_engine *engine, kvt_space *space, const char *text, kvt_record_info *out);
 
-/* Which space a command means. */
+/* Is `text` the beginning of a key's 32 digits? Upper-case digits are taken too. */
+bool cli_key_starts_with(const kvt_key *key, const char *text);
+/* Digits that can name `what` ("a key"); else told, CLI_USAGE. */
+int cli_check_digits(const char *text, const char *what);
+
+/* Which space a command means: all that is given must fit. */
 typedef struct cli_space_args {
     const char *space; /* id or its first digits */
-    const char *model;
+    const char *model, *revision, *salt, *rank;
 } cli_space_args;
-#define CLI_SPACE_OPTIONS(type, field)                                                                                 \
+/* salt_env: KVTIER_SALT where one space has to be chosen anyway, NULL where none named means all of them. */
+#define CLI_SPACE_OPTIONS(type, field, salt_env)                                                                       \
     {.name = "space",                                                                                                  \
      .kind = CLI_TEXT,                                                                                                 \
      .value = "ID",                                                                                                    \
      .offset = offsetof(type, field.space),                                                                            \
      .text = "The space, by its id or its first digits; needed when the store has several"},                           \
+        {.name = "model",                                                                                              \
+         .kind = CLI_TEXT,                                                                                             \
+         .value = "NAME",                                                                                              \
+         .offset = offsetof(type, field.model),                                                                        \
+         .text = "The space of this model, where that is unambiguous"},                                                \
+        {.name = "revision",                                                                                           \
+         .kind = CLI_TEXT,                                                                                             \
+         .value = "TEXT",                                                                                              \
+         .offset = offsetof(type, field.revision),                                                                     \
+         .text = "The space of this revision, likewise"},                                                              \
+        {.name = "rank",                                                                                               \
+         .kind = CLI_TEXT,                                                                                             \
+         .value = "N",                                                                                                 \
+         .offset = offsetof(type, field.rank),                                                                         \
+         .text = "The space of this tensor-parallel rank, likewise"},                                                  \
     {                                                                                                                  \
-        .name = "model", .kind = CLI_TEXT, .value = "NAME", .offset = offsetof(type, field.model),                     \
-        .text = "The space of this model, where that is unambiguous"                                                   \
+        .name = "salt", .kind = CLI_TEXT, .value = "TEXT", .env = salt_env, .offset = offsetof(type, field.salt),      \
+        .text = "The space of the tenant with this salt, likewise"                                                     \
     }
 /* The one space that fits; the only one when nothing is said. All failures are told. Close it with kvt_space_close. */
 int cli_store_space(kvt_engine *engine, const cli_space_args *args, kvt_space **out);
+/* The same, or NULL when nothing is said: all spaces are meant. */
+int cli_store_space_if_named(kvt_engine *engine, const cli_space_args *args, kvt_space **out);
+bool cli_space_named(const cli_space_args *args);
 /* All ids, in memory of kvt_alloc; NULL when there is none. */
 int cli_store_spaces(kvt_engine *engine, kvt_key **out, size_t *out_count);
 /* A value of a space's text ("model", ...): up to `bytes` with its NUL into `value`; false: not there. */
 bool cli_space_field(const char *text, const char *name, char *value, size_t bytes);
+/* Rank and number of ranks of a space's text. */
+bool cli_space_rank(const char *text, uint64_t *out_rank, uint64_t *out_count);
 
 /* No tier is off or met errors. (Writes are off whenever a store is looked at, which is no fault.) */
 bool cli_store_healthy(const kvt_stats *stats);
@@ -122,7 +158,7 @@ int cli_trace_sizes(const char *host, const char *disk, uint64_t unique_bytes, u
     "is "                                                                                                              \
     "bf16 (the default), fp16, fp32, fp8 or int8. A path is told from a name by a '.' or '/' in it."
 
-/* "host+file" of a tier mask; "none". text holds at least CLI_NUMBER_BYTES. */
+/* "host+file" of a tier mask, "" of none: for cli_row_words(). text holds at least CLI_NUMBER_BYTES. */
 void cli_tiers_text(uint32_t tiers, char *text);
 const char *cli_codec_name(uint32_t codec);
 

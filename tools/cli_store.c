@@ -5,13 +5,19 @@
  */
 #include "tools/cli_commands.h"
 
+#include "tiers/tiers.h"
+#include "tools/scratch.h"
+
+#include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 enum {
     SCAN_BATCH = 256,
-    SPACES_FIRST = 64,
     KEY_DIGITS_MIN = 4,
+    ROUNDING_BYTES = 4 << 20,   /* of a file tier, beside its segments */
     WAIT_SLICE_NS = 100000000,  /* how soon an interrupt is noticed */
     LOOK_ENTRIES_MAX = 4 << 20, /* records of a store that is looked at: mapped memory, touched only as far as used */
     LOOK_INFLIGHT_MAX = 16
@@ -19,30 +25,33 @@ enum {
 
 /* ------------------------------------------------------------------ messages */
 
-/* A failed open is both logged and returned; it is told once, by whoever gets the status. */
+/* A failed open is both logged and returned; it is told once, by whoever gets the status. What is logged on the way to
+ * an open that works is told when it has worked: the first line of it, since the others follow from that. */
 static atomic_bool is_open;
+static atomic_bool is_held_back; /* whoever sets it writes the text */
+static char held_back[512];
 
 static void tell_log(void *arg, kvt_log_level level, const char *message)
 {
     const cli_context *context = arg;
     static const char *const names[] = {"error", "warning", "info", "debug"};
-    bool loud = level <= KVT_LOG_WARN && !context->global.quiet && (level == KVT_LOG_WARN || atomic_load(&is_open));
+    bool loud = level <= KVT_LOG_WARN && !context->global.quiet && atomic_load(&is_open);
     if (loud || context->global.verbose)
         fprintf(stderr, "kvtier: %s: %s\n", names[level], message);
+    else if (level == KVT_LOG_WARN && !atomic_exchange(&is_held_back, true))
+        snprintf(held_back, sizeof held_back, "%s", message);
 }
 
 static int explain_open(kvt_status status, const char *store)
 {
-    const char *why = kvt_last_error();
-    const char *text = *why != '\0' ? why : kvt_status_text(status);
+    const char *text = cli_reason(status);
     switch (status) {
     case KVT_MISS:
         return cli_fail(CLI_NOT_FOUND, store,
                         "there is no store here; check the path, or fill one with 'kvtier warm' or 'put'");
     case KVT_BUSY:
-        return cli_fail(CLI_BUSY, store, "%s; stop that process, or look at a copy", text);
-    case KVT_CORRUPT:
-        return cli_fail(CLI_CORRUPT, store, "%s", text);
+        return cli_fail(CLI_BUSY, store,
+                        "%s; stop that process, look at a copy, or ask the engine in it (kvt_get_stats)", text);
     default:
         return cli_fail(cli_exit_of(status), store, "%s", text);
     }
@@ -58,11 +67,15 @@ static int open_store(const cli_context *context, kvt_options *options, kvt_engi
     options->backend = context->global.backend;
     options->log = tell_log;
     options->log_arg = (void *)(uintptr_t)context;
-    kvt_engine *engine;
+    kvt_engine *engine = NULL;
+    atomic_store(&is_open, false);
+    atomic_store(&is_held_back, false);
     kvt_status status = kvt_open(options, &engine);
     if (status != KVT_OK)
         return explain_open(status, context->global.store);
     atomic_store(&is_open, true);
+    if (atomic_load(&is_held_back) && !context->global.quiet && !context->global.verbose)
+        fprintf(stderr, "kvtier: warning: %s\n", held_back);
     *out = engine;
     return CLI_OK;
 }
@@ -77,26 +90,110 @@ int cli_store_look(const cli_context *context, uint64_t host_bytes, kvt_engine *
     return open_store(context, &options, out);
 }
 
+/* ---- a store that may have to be made ---- */
+
+typedef enum before { BEFORE_NOTHING, BEFORE_EMPTY, BEFORE_FILES } before;
+
+static before look_before(const char *store)
+{
+    DIR *folder = store != NULL ? opendir(store) : NULL;
+    if (folder == NULL)
+        return store != NULL && errno == ENOENT ? BEFORE_NOTHING : BEFORE_FILES;
+    bool empty = true;
+    for (struct dirent *entry; empty && (entry = readdir(folder)) != NULL;)
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    closedir(folder);
+    return empty ? BEFORE_EMPTY : BEFORE_FILES;
+}
+
+/* Segments as the tier's detail tells them; 0: it does not. */
+static uint64_t segment_bytes_of(const kvt_tier_stats *tier)
+{
+    static const char mark[] = "segments of ";
+    const char *at = strstr(tier->detail, mark);
+    return at != NULL ? strtoull(at + sizeof mark - 1, NULL, 10) << 20 : 0;
+}
+
+/* Sizes that a store was not made with: it keeps its own. A size is rounded down to whole segments when it is made. */
+static void warn_of_ignored(const cli_context *context, const cli_store_args *args, kvt_engine *engine)
+{
+    char own[CLI_NUMBER_BYTES];
+    kvt_stats stats = {.struct_size = sizeof stats};
+    if (context->global.quiet || kvt_get_stats(engine, &stats) != KVT_OK)
+        return;
+    const kvt_tier_stats *tier = &stats.tiers[stats.tiers[KVT_TIER_FILE].present ? KVT_TIER_FILE : KVT_TIER_ROCKS];
+    uint64_t capacity = tier->capacity_bytes, segment = segment_bytes_of(tier);
+    uint64_t slack = capacity / 4 + ROUNDING_BYTES;
+    if (args->disk_bytes != 0 && (args->disk_bytes < capacity || args->disk_bytes - capacity > slack)) {
+        cli_format_bytes(own, capacity, false);
+        cli_warn(context->global.store, "the store is there already and keeps its size, %s; --disk-bytes is ignored",
+                 own);
+    }
+    if (args->segment_bytes != 0 && args->segment_bytes != segment) {
+        cli_format_bytes(own, segment, false);
+        cli_warn(context->global.store,
+                 "the store is there already and keeps its segments, %s; --segment-bytes is ignored",
+                 segment != 0 ? own : "if it has any");
+    }
+}
+
 int cli_store_change(const cli_context *context, const cli_store_args *args, uint32_t flags, kvt_engine **out)
 {
     static const uint32_t lowers[] = {KVT_LOWER_DEFAULT, KVT_LOWER_FILE, KVT_LOWER_ROCKS};
+    const char *store = context->global.store;
     kvt_options options = KVT_OPTIONS_INIT;
-    options.flags = flags;
+    options.flags = flags | (args->reset_corrupt ? KVT_OPEN_RESET_CORRUPT : 0u);
     options.host_bytes_max = args->host_bytes;
     options.disk_bytes_max = args->disk_bytes;
     options.segment_bytes = args->segment_bytes;
-    options.write_bytes_per_day = args->write_bytes_per_day;
     options.lower = lowers[args->tier];
     options.io = args->io;
-    return open_store(context, &options, out);
+    kvt_tier_id tier;
+    bool known = store != NULL && kvt_tier_detect(store, &tier) == KVT_OK;
+    options.blob_bytes_max = known ? 0 : args->blob_bytes; /* a new store is told what it will have to hold */
+    before there = look_before(store);
+    int code = open_store(context, &options, out);
+    if (code != CLI_OK && code != CLI_BUSY && there != BEFORE_FILES)
+        kvt_scratch_unmake(store, there == BEFORE_NOTHING);
+    if (code == CLI_OK && known)
+        warn_of_ignored(context, args, *out);
+    return code;
+}
+
+static int open_none(const cli_context *context, const char *backend, kvt_engine **out)
+{
+    cli_context other = *context;
+    other.global.backend = backend;
+    kvt_options options = KVT_OPTIONS_INIT;
+    options.lower = KVT_LOWER_NONE;
+    options.host_bytes_max = 1 << 20;
+    return open_store(&other, &options, out);
 }
 
 int cli_store_none(const cli_context *context, kvt_engine **out)
 {
-    kvt_options options = KVT_OPTIONS_INIT;
-    options.lower = KVT_LOWER_NONE;
-    options.host_bytes_max = 1 << 20;
-    return open_store(context, &options, out);
+    return open_none(context, context->global.backend, out);
+}
+
+int cli_store_check_space(const cli_context *context, const kvt_space_options *options, const char *thing,
+                          uint64_t *out_blob_bytes)
+{
+    kvt_engine *engine = NULL;
+    kvt_space *space;
+    kvt_space_info info;
+    int code = open_none(context, "cpu", &engine);
+    if (code != CLI_OK)
+        return code;
+    kvt_status status = kvt_space_open(engine, options, &space);
+    if (status == KVT_OK) {
+        status = kvt_space_get_info(space, &info);
+        *out_blob_bytes = info.blob_bytes;
+        kvt_space_close(space);
+    }
+    if (status != KVT_OK)
+        code = cli_fail_status(status, thing);
+    kvt_close(engine);
+    return code;
 }
 
 int cli_store_wait(const cli_context *context, kvt_engine *engine, kvt_ticket ticket, kvt_completion *out)
@@ -118,7 +215,7 @@ int cli_store_wait(const cli_context *context, kvt_engine *engine, kvt_ticket ti
 /* --------------------------------------------------------------------- finding */
 
 /* Is `text` the beginning of a key's 32 digits? Upper-case digits are taken too. */
-static bool starts_with(const kvt_key *key, const char *text)
+bool cli_key_starts_with(const kvt_key *key, const char *text)
 {
     char digits[KVT_KEY_TEXT_BYTES];
     kvt_key_to_text(key, digits);
@@ -128,7 +225,7 @@ static bool starts_with(const kvt_key *key, const char *text)
     return true;
 }
 
-static int check_digits(const char *text, const char *what)
+int cli_check_digits(const char *text, const char *what)
 {
     size_t length = strlen(text);
     if (strspn(text, "0123456789abcdefABCDEF") != length || length >= KVT_KEY_TEXT_BYTES)
@@ -143,7 +240,7 @@ int cli_store_find(kvt_engine *engine, kvt_space *space, const char *text, kvt_r
 {
     kvt_record_info records[SCAN_BATCH];
     uint64_t cursor = 0, found = 0;
-    int code = check_digits(text, "a key");
+    int code = cli_check_digits(text, "a key");
     if (code != CLI_OK)
         return code;
     do {
@@ -152,7 +249,7 @@ int cli_store_find(kvt_engine *engine, kvt_space *space, const char *text, kvt_r
         if (status != KVT_OK)
             return cli_fail_status(status, text);
         for (size_t i = 0; i < count; i++)
-            if (starts_with(&records[i].key, text)) {
+            if (cli_key_starts_with(&records[i].key, text)) {
                 *out = records[i];
                 found++;
             }
@@ -161,98 +258,8 @@ int cli_store_find(kvt_engine *engine, kvt_space *space, const char *text, kvt_r
         return cli_fail(CLI_NOT_FOUND, text, "no record has this key; 'kvtier ls' lists them");
     if (found > 1)
         return cli_fail(CLI_USAGE, text,
-                        "%" PRIu64 " records have keys that start like this; give more digits, or --space", found);
+                        "%" PRIu64 " records have keys that start like this; give more digits, or a space", found);
     return CLI_OK;
-}
-
-int cli_store_spaces(kvt_engine *engine, kvt_key **out, size_t *out_count)
-{
-    size_t capacity = SPACES_FIRST, count = 0;
-    kvt_key *ids = NULL;
-    for (;;) {
-        kvt_free(ids);
-        ids = kvt_alloc_array(capacity, sizeof *ids);
-        if (ids == NULL)
-            return cli_fail(CLI_FAILURE, "spaces", "out of memory");
-        kvt_status status = kvt_space_list(engine, ids, capacity, &count);
-        if (status != KVT_OK) {
-            kvt_free(ids);
-            return cli_fail_status(status, "spaces");
-        }
-        if (count <= capacity)
-            break;
-        capacity = count; /* more than there was room for */
-    }
-    *out = ids;
-    *out_count = count;
-    return CLI_OK;
-}
-
-bool cli_space_field(const char *text, const char *name, char *value, size_t bytes)
-{
-    size_t length = strlen(name);
-    while (text != NULL && *text != '\0') {
-        const char *end = strchr(text, '\n');
-        size_t line = end != NULL ? (size_t)(end - text) : strlen(text);
-        if (line > length && memcmp(text, name, length) == 0 && text[length] == '=') {
-            snprintf(value, bytes, "%.*s", (int)(line - length - 1), text + length + 1);
-            return true;
-        }
-        text = end != NULL ? end + 1 : NULL;
-    }
-    return false;
-}
-
-static bool space_fits(kvt_space *space, const cli_space_args *args)
-{
-    kvt_space_info info;
-    char model[KVT_NAME_BYTES_MAX];
-    if (kvt_space_get_info(space, &info) != KVT_OK)
-        return false;
-    if (args->space != NULL && !starts_with(&info.id, args->space))
-        return false;
-    return args->model == NULL ||
-           (cli_space_field(info.text, "model", model, sizeof model) && strcmp(model, args->model) == 0);
-}
-
-static int no_space(const cli_space_args *args, size_t known, size_t fitting)
-{
-    const char *thing = args->space != NULL ? args->space : args->model != NULL ? args->model : "space";
-    if (known == 0)
-        return cli_fail(CLI_NOT_FOUND, thing, "the store holds no space yet; fill it with 'kvtier warm' or 'put'");
-    if (fitting == 0)
-        return cli_fail(CLI_NOT_FOUND, thing, "no space fits; 'kvtier ns' lists the %zu of this store", known);
-    return cli_fail(CLI_USAGE, thing, "%zu spaces fit; name one with --space, 'kvtier ns' lists them", fitting);
-}
-
-int cli_store_space(kvt_engine *engine, const cli_space_args *args, kvt_space **out)
-{
-    kvt_key *ids = NULL;
-    size_t count = 0, fitting = 0;
-    kvt_space *chosen = NULL;
-    int code = args->space != NULL ? check_digits(args->space, "a space") : CLI_OK;
-    if (code == CLI_OK)
-        code = cli_store_spaces(engine, &ids, &count);
-    if (code != CLI_OK)
-        return code;
-    for (size_t i = 0; i < count; i++) {
-        kvt_space *space;
-        if (kvt_space_find(engine, &ids[i], &space) != KVT_OK)
-            continue; /* records whose description is lost: nothing can be asked of them */
-        bool fits = space_fits(space, args);
-        fitting += fits;
-        if (fits && chosen == NULL)
-            chosen = space;
-        else
-            kvt_space_close(space);
-    }
-    kvt_free(ids);
-    if (fitting == 1) {
-        *out = chosen;
-        return CLI_OK;
-    }
-    kvt_space_close(chosen);
-    return no_space(args, count, fitting);
 }
 
 bool cli_store_healthy(const kvt_stats *stats)
@@ -272,11 +279,11 @@ void cli_tiers_text(uint32_t tiers, char *text)
     for (uint32_t id = 0; id < 3; id++)
         if ((tiers & KVT_TIER_BIT(id)) != 0)
             used += (size_t)snprintf(text + used, CLI_NUMBER_BYTES - used, "%s%s", used != 0 ? "+" : "", names[id]);
-    if (used == 0)
-        snprintf(text, CLI_NUMBER_BYTES, "none");
+    text[used] = '\0';
 }
 
 const char *cli_codec_name(uint32_t codec)
 {
-    return codec == KVT_CODEC_RAW ? "raw" : codec == KVT_CODEC_ZSTD ? "zstd" : "unknown";
+    static const char *const names[] = {"raw", "zstd", "xpack", "rans"}; /* by kvt_codec_id */
+    return codec < sizeof names / sizeof *names ? names[codec] : "unknown";
 }

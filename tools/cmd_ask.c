@@ -12,6 +12,7 @@ typedef struct match_args {
     cli_space_args space;
     const char *tokens;
     double prefill_rate;
+    uint64_t restore_rate;
 } match_args;
 
 static const cli_option match_options[] = {
@@ -23,7 +24,7 @@ static const cli_option match_options[] = {
      .text =
          "Token ids: JSON lines of [ids] or {\"tokens\": [ids]}, .npy, .safetensors with a tensor 'tokens', or - for "
          "standard input"},
-    CLI_SPACE_OPTIONS(match_args, space),
+    CLI_SPACE_OPTIONS(match_args, space, "KVTIER_SALT"),
     {.name = "prefill-rate",
      .kind = CLI_REAL,
      .value = "TOKENS/S",
@@ -31,6 +32,13 @@ static const cli_option match_options[] = {
      .max = 1e12,
      .offset = offsetof(match_args, prefill_rate),
      .text = "How fast the caller computes tokens: adds the plan of what to restore and what to compute"},
+    {.name = "restore-rate",
+     .kind = CLI_RATE,
+     .value = "SIZE/s",
+     .min = 1,
+     .max = 0x1p60,
+     .offset = offsetof(match_args, restore_rate),
+     .text = "How fast this store restores, as 'kvtier bench io' or a running engine measured it"},
 };
 
 static const cli_column match_columns[] = {
@@ -47,6 +55,8 @@ static const cli_column match_columns[] = {
     {"plan_restore_tokens", "PLAN RESTORE", CLI_UNIT_NONE, false},
     {"plan_compute_tokens", "PLAN COMPUTE", CLI_UNIT_NONE, false},
     {"plan_seconds", "PLAN TIME", CLI_UNIT_SECONDS, false},
+    {"plan_restore_seconds", "RESTORING", CLI_UNIT_SECONDS, true},
+    {"plan_compute_seconds", "COMPUTING", CLI_UNIT_SECONDS, true},
 };
 enum { COLUMNS_WITHOUT_PLAN = 10, COLUMNS_WITH_PLAN = sizeof match_columns / sizeof *match_columns };
 
@@ -65,16 +75,30 @@ typedef struct answer {
     uint64_t tokens;
 } answer;
 
-static kvt_status ask(kvt_space *space, const kvt_prompts *prompts, double rate, answer *answers)
+/* A store that is only looked at has measured nothing: the estimate comes from the rate that is given. At least 1 ns,
+ * so that it counts as known. */
+static void estimate(kvt_match_result *match, uint64_t bytes_per_second)
+{
+    if (bytes_per_second == 0 || match->tokens == 0)
+        return;
+    double bytes = (double)(match->bytes_host + match->bytes_lower);
+    match->restore_ns = kvt_max_u64(1, (uint64_t)(bytes / (double)bytes_per_second * 1e9));
+}
+
+static kvt_status ask(kvt_space *space, const kvt_prompts *prompts, const match_args *args, answer *answers)
 {
     for (size_t i = 0; i < prompts->count; i++) {
         const uint32_t *tokens = kvt_prompt_tokens(prompts, i, &answers[i].tokens);
         KVT_TRY(kvt_match(space, tokens, answers[i].tokens, &answers[i].match));
-        if (rate > 0)
-            KVT_TRY(kvt_plan(&answers[i].match, answers[i].tokens, rate, &answers[i].plan));
+        estimate(&answers[i].match, args->restore_rate);
+        if (args->prefill_rate > 0)
+            KVT_TRY(kvt_plan(&answers[i].match, answers[i].tokens, args->prefill_rate, &answers[i].plan));
     }
     return KVT_OK;
 }
+
+/* The plan restores something, and nobody knows how long that takes. */
+static bool restores_for_free(const answer *a) { return a->plan.tokens_restore != 0 && a->plan.restore_ns == 0; }
 
 static void report_prompt(cli_report *report, size_t number, const answer *a, bool planned)
 {
@@ -92,7 +116,25 @@ static void report_prompt(cli_report *report, size_t number, const answer *a, bo
         return;
     cli_row_u64(report, a->plan.tokens_restore);
     cli_row_u64(report, a->plan.tokens_compute);
-    row_seconds(report, a->plan.restore_ns + a->plan.compute_ns);
+    if (restores_for_free(a)) {
+        cli_row_none(report);
+        cli_row_none(report);
+    } else {
+        cli_row_real(report, (double)(a->plan.restore_ns + a->plan.compute_ns) / 1e9);
+        cli_row_real(report, (double)a->plan.restore_ns / 1e9);
+    }
+    cli_row_real(report, (double)a->plan.compute_ns / 1e9);
+}
+
+/* A plan that was made without the price of restoring must not look like one that weighed it. */
+static void warn_of_free_restores(const cli_context *context, const answer *answers, size_t count)
+{
+    bool any = false;
+    for (size_t i = 0; i < count; i++)
+        any |= restores_for_free(&answers[i]);
+    if (any && !context->global.quiet)
+        cli_warn("match", "nothing has measured how fast this store restores, so the plan counts that as free; give "
+                          "--restore-rate SIZE/s to weigh it");
 }
 
 static int report_answers(const cli_context *context, const kvt_space_info *info, const answer *answers, size_t count,
@@ -112,6 +154,8 @@ static int report_answers(const cli_context *context, const kvt_space_info *info
     }
     cli_report_rows_end(report);
     int code = cli_report_close(report);
+    if (planned)
+        warn_of_free_restores(context, answers, count);
     return code != CLI_OK ? code : !any ? CLI_NOT_FOUND : all ? CLI_OK : CLI_PARTIAL;
 }
 
@@ -126,7 +170,7 @@ static int match_space(const cli_context *context, const match_args *args, kvt_s
     answer *answers = kvt_alloc_array(prompts->count, sizeof *answers);
     if (answers == NULL)
         return cli_fail(CLI_FAILURE, args->tokens, "out of memory; split the file");
-    status = ask(space, prompts, args->prefill_rate, answers);
+    status = ask(space, prompts, args, answers);
     int code = status == KVT_OK ? report_answers(context, &info, answers, prompts->count, args->prefill_rate > 0)
                                 : cli_fail_status(status, args->tokens);
     kvt_free(answers);
@@ -165,12 +209,15 @@ const cli_command cli_command_match = {
     .operands = "",
     .description =
         "For each prompt of a file: the longest prefix that is held, where it lies, the bytes to read for it, and "
-        "an estimate of the time, where the engine has measured any.\n\n"
-        "With --prefill-rate the plan says how many tokens to restore and how many to compute.\n\n"
+        "the time that takes at --restore-rate. A store that is only looked at has measured nothing itself; without "
+        "the "
+        "option the time is unknown: '-', or null.\n\n"
+        "With --prefill-rate the plan says how many tokens to restore and how many to compute, whichever is quicker. "
+        "Without --restore-rate it counts restoring as free, and says so.\n\n"
         "Exits with 0 when every full chunk of every prompt is held, with 6 when a part is, with 3 when nothing "
         "is.",
-    .examples =
-        "kvtier match --tokens prompt.jsonl\nkvtier match --model llama-3.1-8b -t ids.npy --prefill-rate 8000 --json",
+    .examples = "kvtier match --tokens prompt.jsonl\n"
+                "kvtier match --model llama-3.1-8b -t ids.npy --prefill-rate 8000 --restore-rate 2.5GB/s --json",
     .options = match_options,
     .option_count = sizeof match_options / sizeof *match_options,
     .args_bytes = sizeof(match_args),

@@ -5,6 +5,7 @@
 #include "tools/bench.h"
 #include "tools/cli_commands.h"
 
+#include <inttypes.h>
 #include <stddef.h>
 
 #define AT(field) .offset = offsetof(kvt_bench_args, field)
@@ -51,7 +52,7 @@ static const cli_option OPTIONS[] = {
      .text = "Measure with 4 KiB pages or buffered I/O too, which otherwise fails"},
 };
 
-enum { DEFAULT_ROUNDS = 9, DEFAULT_DEPTH = 4 };
+enum { DEFAULT_ROUNDS = 9, DEFAULT_DEPTH = 4, ROUNDS_FEW = 5 };
 
 static const struct {
     const char *name;
@@ -67,6 +68,9 @@ static int run(const cli_context *context, const void *arguments)
     const char *name = context->operands.items[0];
     args.rounds = args.rounds != 0 ? args.rounds : DEFAULT_ROUNDS;
     args.depth = args.depth != 0 ? args.depth : DEFAULT_DEPTH;
+    if (args.rounds < ROUNDS_FEW && !context->global.quiet)
+        cli_warn("bench", "the figures of %" PRIu64 " round%s are noise; take %d or more to compare them", args.rounds,
+                 cli_plural(args.rounds), ROUNDS_FEW);
     args.run_ns = args.run_ns != 0 ? args.run_ns : UINT64_C(2000000000);
     for (size_t i = 0; i < sizeof BENCHES / sizeof *BENCHES; i++) {
         if (strcmp(BENCHES[i].name, name) != 0)

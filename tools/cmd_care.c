@@ -16,7 +16,7 @@ typedef struct verify_args {
 } verify_args;
 
 static const cli_option verify_options[] = {
-    CLI_SPACE_OPTIONS(verify_args, space),
+    CLI_SPACE_OPTIONS(verify_args, space, NULL),
     {.name = "repair",
      .kind = CLI_FLAG,
      .offset = offsetof(verify_args, repair),
@@ -120,8 +120,8 @@ static int verify_store(const cli_context *context, const verify_args *args, kvt
     kvt_progress progress;
     verdict v = {.bad = kvt_alloc_array(BAD_LISTED_MAX, sizeof *v.bad)};
     int code = v.bad == NULL ? cli_fail(CLI_FAILURE, "verify", "out of memory") : CLI_OK;
-    if (code == CLI_OK && (args->space.space != NULL || args->space.model != NULL))
-        code = cli_store_space(engine, &args->space, &space);
+    if (code == CLI_OK)
+        code = cli_store_space_if_named(engine, &args->space, &space);
     if (code == CLI_OK) {
         uint64_t begin = kvt_now_ns();
         kvt_progress_begin(&progress, "verifying", expected_bytes(engine, space), true, context->global.quiet);

@@ -67,7 +67,7 @@ static const cli_option get_options[] = {
      .value = "I",
      .offset = offsetof(get_args, chunk),
      .text = "Which chunk of the prompt, from 0; default 0"},
-    CLI_SPACE_OPTIONS(get_args, space),
+    CLI_SPACE_OPTIONS(get_args, space, "KVTIER_SALT"),
 };
 
 static bool write_file(FILE *out, const void *bytes, size_t count)
@@ -166,10 +166,8 @@ static int find_chunk(const get_args *args, kvt_engine *engine, const kvt_prompt
 
 static int find_named(const cli_context *context, const get_args *args, kvt_engine *engine, kvt_record_info *out)
 {
-    kvt_space *space = NULL;
-    int code = CLI_OK;
-    if (args->space.space != NULL || args->space.model != NULL)
-        code = cli_store_space(engine, &args->space, &space);
+    kvt_space *space;
+    int code = cli_store_space_if_named(engine, &args->space, &space);
     if (code == CLI_OK)
         code = cli_store_find(engine, space, context->operands.items[0], out);
     kvt_space_close(space);
@@ -280,15 +278,51 @@ static int read_blob(const char *path, uint8_t **out, uint64_t *out_bytes)
     return CLI_OK;
 }
 
+static kvt_space_options put_space(const put_args *args)
+{
+    kvt_space_options options = KVT_SPACE_OPTIONS_INIT;
+    options.model = args->model;
+    options.revision = args->revision;
+    return options;
+}
+
 static int open_put_space(const put_args *args, kvt_engine *engine, kvt_space **out)
 {
     if (args->space != NULL)
         return cli_store_space(engine, &(cli_space_args){.space = args->space}, out);
-    kvt_space_options options = KVT_SPACE_OPTIONS_INIT;
-    options.model = args->model;
-    options.revision = args->revision;
+    kvt_space_options options = put_space(args);
     kvt_status status = kvt_space_open(engine, &options, out);
     return status == KVT_OK ? CLI_OK : cli_fail_status(status, args->model);
+}
+
+/* A store is only made for a blob that it can take, in a space that can be. */
+static int open_put_store(const cli_context *context, const put_args *args, uint64_t bytes, kvt_engine **out)
+{
+    uint64_t blob_bytes;
+    cli_store_args store = args->store;
+    kvt_space_options options = put_space(args);
+    store.blob_bytes = bytes;
+    if (args->space != NULL) /* a space that exists is in a store that exists */
+        return cli_store_change(context, &store, KVT_OPEN_NO_CREATE, out);
+    int code = cli_store_check_space(context, &options, args->model, &blob_bytes);
+    return code == CLI_OK ? cli_store_change(context, &store, 0, out) : code;
+}
+
+/* Why a put was refused, and the way out where the cause alone does not say it. */
+static int fail_put(const kvt_item *item, const kvt_completion *completion, const char *key)
+{
+    kvt_status cause = completion->cause != KVT_OK ? completion->cause : item->status;
+    if (cause == KVT_EXISTS)
+        return cli_fail(
+            CLI_INCOMPATIBLE, key,
+            "other bytes are held under this key; give another key, or keep them apart with another --model "
+            "or --revision");
+    if (cause == KVT_NOSPACE)
+        return cli_fail(CLI_FAILURE, key,
+                        "the store has no room for %" PRIu64 " bytes; put it into one with a larger --disk-bytes or "
+                        "--segment-bytes",
+                        item->bytes);
+    return fail_item(item, completion, key);
 }
 
 static int put_blob(const cli_context *context, const put_args *args, kvt_engine *engine, kvt_item *item)
@@ -301,13 +335,13 @@ static int put_blob(const cli_context *context, const put_args *args, kvt_engine
         return code;
     code = run_item(context, engine, space, true, item, &completion);
     if (code == CLI_OK && item->status != KVT_OK)
-        code = fail_item(item, &completion, context->operands.items[0]);
+        code = fail_put(item, &completion, context->operands.items[0]);
     if (code == CLI_OK) {
         cli_report *report = cli_report_open(context, "kvtier.put/1");
         cli_tiers_text(item->tiers, tiers);
         cli_report_text(report, "key", "key", context->operands.items[0]);
         cli_report_u64(report, "bytes", "bytes", CLI_UNIT_BYTES, item->bytes);
-        cli_report_text(report, "tiers", "tiers", tiers);
+        cli_report_words(report, "tiers", "tiers", tiers);
         code = cli_report_close(report);
     }
     kvt_space_close(space);
@@ -329,7 +363,7 @@ static int run_put(const cli_context *context, const void *given)
         return code;
     item.buffer = bytes;
     cli_catch_interrupt();
-    code = cli_store_change(context, &args->store, 0, &engine);
+    code = open_put_store(context, args, item.bytes, &engine);
     if (code == CLI_OK) {
         code = put_blob(context, args, engine, &item);
         kvt_close(engine);
@@ -346,7 +380,8 @@ const cli_command cli_command_put = {
     .description =
         "Stores the bytes of a file under a key of 32 hexadecimal digits, and returns when the tier on disk holds "
         "them. The space is an existing one, or one of opaque blobs that --model names. The same bytes under a "
-        "held key are no error; other bytes are refused with exit code 7.",
+        "held key are no error; other bytes are refused with exit code 7: they need another key, or another "
+        "--revision.",
     .examples = "kvtier put 00112233445566778899aabbccddeeff -f blob.bin --model notes",
     .options = put_options,
     .option_count = sizeof put_options / sizeof *put_options,

@@ -167,7 +167,7 @@ static int run_on_store(const cli_context *context, const demo_args *args, const
         status = kvt_replay_run(trace, options, result);
     int code = status == KVT_OK ? report_all(context, args, options, result) : cli_fail_status(status, "demo");
     if (status != KVT_OK && store.made)
-        kvt_scratch_unmake(store.path);
+        kvt_scratch_unmake(store.path, true);
     kvt_scratch_close(&store);
     kvt_free(result);
     return code;

@@ -40,7 +40,7 @@ static const cli_column tier_columns[] = {
     {"used_bytes", "USED", CLI_UNIT_BYTES, false},
     {"capacity_bytes", "CAPACITY", CLI_UNIT_BYTES, false},
     {"used_ratio", "FULL", CLI_UNIT_PERCENT, false},
-    {"durable", "DURABLE", CLI_UNIT_NONE, false},
+    {"durable", "DURABLE", CLI_UNIT_NONE, true},
     {"errors", "ERRORS", CLI_UNIT_NONE, false},
     {"corrupt_records", "CORRUPT", CLI_UNIT_NONE, false},
     {"detail", "DETAIL", CLI_UNIT_NONE, true},
@@ -48,15 +48,17 @@ static const cli_column tier_columns[] = {
 
 static void report_tier(cli_report *report, const kvt_tier_stats *tier)
 {
-    static const char *const states[] = {"on", "read-only", "off"};
     cli_row_text(report, tier->name);
-    cli_row_text(report, states[tier->state < 3 ? tier->state : 2]);
+    cli_row_text(report, tier->state < 2 ? "read-only" : "off"); /* it is looked at: no tier takes writes */
     cli_row_u64(report, tier->record_count);
     cli_row_u64(report, tier->record_bytes);
     cli_row_u64(report, tier->used_bytes);
     cli_row_u64(report, tier->capacity_bytes);
     cli_row_real(report, tier->capacity_bytes == 0 ? 0 : (double)tier->used_bytes / (double)tier->capacity_bytes);
-    cli_row_bool(report, tier->durable != 0);
+    if (strcmp(tier->name, "file") == 0) /* measured where it is opened for writing */
+        cli_row_none(report);
+    else
+        cli_row_bool(report, tier->durable != 0);
     cli_row_u64(report, tier->errors);
     cli_row_u64(report, tier->corrupt_records);
     cli_row_text(report, tier->detail);
@@ -100,10 +102,11 @@ const cli_command cli_command_status = {
     .summary = "health, size and tiers of a store",
     .operands = "",
     .description =
-        "Opens the store read-only and tells whether it is healthy, how many records and bytes each tier on disk "
-        "holds, and whether its device keeps sealed data through a power loss (DURABLE).\n\n"
-        "Exits with 0 when the store is healthy and with 1 when a tier is off or errors occurred, so that it can "
-        "serve as a probe.",
+        "Opens the store read-only (STATE) and tells whether it can be opened and is whole, and how many records\n"
+        "and bytes each tier on disk holds. Whether the device keeps sealed data through a power loss is measured\n"
+        "by 'kvtier doctor'. Exits with 0 when all is well and with 1 when a tier is off or errors occurred.\n\n"
+        "A store has one owner: while an engine runs on it, the answer is its process and exit code 5. To watch a\n"
+        "running engine, let its own program ask it (kvt_get_stats: the field 'health', and figures of every tier).",
     .examples = "kvtier status -s /var/lib/kvtier\nkvtier status -s /var/lib/kvtier -x -o json",
     .options = status_options,
     .option_count = sizeof status_options / sizeof *status_options,
@@ -114,17 +117,13 @@ const cli_command cli_command_status = {
 /* -------------------------------------------------------------------------- ns */
 
 static const cli_column space_columns[] = {
-    {"space", "SPACE", CLI_UNIT_NONE, false},
-    {"model", "MODEL", CLI_UNIT_NONE, false},
-    {"revision", "REVISION", CLI_UNIT_NONE, true},
-    {"dtype", "DTYPE", CLI_UNIT_NONE, false},
-    {"position", "POSITION", CLI_UNIT_NONE, true},
-    {"chunk_tokens", "CHUNK", CLI_UNIT_NONE, false},
-    {"blob_bytes", "BLOB", CLI_UNIT_BYTES, false},
-    {"group_count", "GROUPS", CLI_UNIT_NONE, true},
-    {"hash", "HASH", CLI_UNIT_NONE, true},
-    {"record_count", "RECORDS", CLI_UNIT_NONE, false},
-    {"stored_bytes", "STORED", CLI_UNIT_BYTES, false},
+    {"space", "SPACE", CLI_UNIT_NONE, false},          {"model", "MODEL", CLI_UNIT_NONE, false},
+    {"revision", "REVISION", CLI_UNIT_NONE, true},     {"dtype", "DTYPE", CLI_UNIT_NONE, false},
+    {"position", "POSITION", CLI_UNIT_NONE, true},     {"rank", "RANK", CLI_UNIT_NONE, false},
+    {"rank_count", "RANKS", CLI_UNIT_NONE, true},      {"salt", "SALT", CLI_UNIT_NONE, false},
+    {"chunk_tokens", "CHUNK", CLI_UNIT_NONE, false},   {"blob_bytes", "BLOB", CLI_UNIT_BYTES, false},
+    {"group_count", "GROUPS", CLI_UNIT_NONE, true},    {"hash", "HASH", CLI_UNIT_NONE, true},
+    {"record_count", "RECORDS", CLI_UNIT_NONE, false}, {"stored_bytes", "STORED", CLI_UNIT_BYTES, false},
 };
 
 static void row_field(cli_report *report, const kvt_space_info *info, const char *name)
@@ -136,6 +135,28 @@ static void row_field(cli_report *report, const kvt_space_info *info, const char
         cli_row_none(report);
 }
 
+static void row_rank(cli_report *report, const kvt_space_info *info)
+{
+    uint64_t rank = 0, count = 0;
+    bool known = cli_space_rank(info->text, &rank, &count);
+    for (int i = 0; i < 2; i++)
+        if (known)
+            cli_row_u64(report, i == 0 ? rank : count);
+        else
+            cli_row_none(report);
+}
+
+/* The digest of the tenant's salt, as keys are shown. */
+static void row_salt(const cli_context *context, cli_report *report, const kvt_space_info *info)
+{
+    char digest[KVT_KEY_TEXT_BYTES] = "";
+    kvt_key key;
+    if (cli_space_field(info->text, "salt", digest, sizeof digest) && kvt_key_from_text(digest, &key))
+        row_key(context, report, &key);
+    else
+        cli_row_none(report);
+}
+
 static void report_space(const cli_context *context, cli_report *report, const kvt_space_info *info)
 {
     row_key(context, report, &info->id);
@@ -143,8 +164,15 @@ static void report_space(const cli_context *context, cli_report *report, const k
     row_field(report, info, "revision");
     row_field(report, info, "dtype");
     row_field(report, info, "position");
-    cli_row_u64(report, info->chunk_tokens);
-    cli_row_u64(report, info->blob_bytes);
+    row_rank(report, info);
+    row_salt(context, report, info);
+    if (info->chunk_tokens == 0) { /* opaque blobs of any size */
+        cli_row_none(report);
+        cli_row_none(report);
+    } else {
+        cli_row_u64(report, info->chunk_tokens);
+        cli_row_u64(report, info->blob_bytes);
+    }
     cli_row_u64(report, info->group_count);
     row_field(report, info, "hash");
     cli_row_u64(report, info->record_count);
@@ -189,8 +217,9 @@ static int show_space(const cli_context *context, kvt_engine *engine, const char
         cli_report_text(report, "space", "space", text);
         cli_report_u64(report, "record_count", "records", CLI_UNIT_NONE, info.record_count);
         cli_report_u64(report, "stored_bytes", "stored", CLI_UNIT_BYTES, info.stored_bytes);
-        cli_report_u64(report, "chunk_tokens", "chunk tokens", CLI_UNIT_NONE, info.chunk_tokens);
-        cli_report_u64(report, "blob_bytes", "blob", CLI_UNIT_BYTES, info.blob_bytes);
+        bool opaque = info.chunk_tokens == 0; /* blobs of any size, which have no tokens */
+        cli_report_u64(report, "chunk_tokens", opaque ? NULL : "chunk tokens", CLI_UNIT_NONE, info.chunk_tokens);
+        cli_report_u64(report, "blob_bytes", opaque ? NULL : "blob", CLI_UNIT_BYTES, info.blob_bytes);
         cli_report_text(report, "descriptor", NULL, info.text);
         code = cli_report_close(report);
         if (context->global.format <= CLI_FORMAT_WIDE)
@@ -222,7 +251,8 @@ const cli_command cli_command_ns = {
     .operands = "[SPACE]",
     .description =
         "A space is a namespace: a model with its weights, geometry, position encoding, rank and tenant. Nothing "
-        "crosses it. Without an operand the spaces are listed; with the first digits of an id that space is "
+        "crosses it. SALT is the digest of the tenant's salt; CHUNK and BLOB are unknown for spaces of opaque blobs. "
+        "Without an operand the spaces are listed; with the first digits of an id that space is "
         "described in full.",
     .examples = "kvtier ns\nkvtier ns 3f2a",
     .operands_max = 1,
@@ -238,7 +268,7 @@ typedef struct ls_args {
 } ls_args;
 
 static const cli_option ls_options[] = {
-    CLI_SPACE_OPTIONS(ls_args, space),
+    CLI_SPACE_OPTIONS(ls_args, space, NULL),
     {.name = "tier",
      .kind = CLI_CHOICE,
      .value = "any|host|file|rocks",
@@ -254,7 +284,7 @@ static const cli_option ls_options[] = {
      .kind = CLI_COUNT,
      .value = "N",
      .offset = offsetof(ls_args, limit),
-     .text = "Stop after this many records; default all"},
+     .text = "Stop after this many records; default 0: all"},
 };
 
 static const cli_column record_columns[] = {
@@ -283,7 +313,7 @@ static void report_record(const cli_context *context, cli_report *report, const 
     cli_row_u64(report, record->raw_bytes);
     cli_row_u64(report, record->stored_bytes);
     cli_row_text(report, cli_codec_name(record->codec));
-    cli_row_text(report, tiers);
+    cli_row_words(report, tiers);
     cli_row_u64(report, record->hits);
     if (kvt_key_is_zero(&record->parent))
         cli_row_none(report);
@@ -335,8 +365,7 @@ static int run_ls(const cli_context *context, const void *given)
     int code = cli_store_look(context, LOOK_HOST_BYTES, &engine);
     if (code != CLI_OK)
         return code;
-    if (args->space.space != NULL || args->space.model != NULL)
-        code = cli_store_space(engine, &args->space, &space);
+    code = cli_store_space_if_named(engine, &args->space, &space);
     if (code == CLI_OK) {
         cli_report *report = cli_report_open(context, "kvtier.records/1");
         cli_report_rows(report, "records", NULL, record_columns, sizeof record_columns / sizeof *record_columns);
@@ -398,7 +427,7 @@ static int report_one(const cli_context *context, kvt_engine *engine, const kvt_
     cli_report_u64(report, "stored_bytes", "stored", CLI_UNIT_BYTES, record->stored_bytes);
     cli_report_text(report, "codec", "codec", cli_codec_name(record->codec));
     cli_tiers_text(record->tiers, tiers);
-    cli_report_text(report, "tiers", "tiers", tiers);
+    cli_report_words(report, "tiers", "tiers", tiers);
     cli_report_bool(report, "has_tokens", "token ids kept", record->has_tokens != 0);
     cli_report_u64(report, "groups", "groups (mask)", CLI_UNIT_NONE, record->groups);
     cli_report_u64(report, "hits", "hits", CLI_UNIT_NONE, record->hits);

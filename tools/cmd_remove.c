@@ -18,7 +18,7 @@ typedef struct rm_args {
 
 static const cli_option rm_options[] = {
     {.name = "all", .kind = CLI_FLAG, .offset = offsetof(rm_args, all), .text = "Every record of the space"},
-    CLI_SPACE_OPTIONS(rm_args, space),
+    CLI_SPACE_OPTIONS(rm_args, space, NULL),
     {.name = "yes",
      .letter = 'y',
      .kind = CLI_FLAG,
@@ -60,9 +60,9 @@ static int confirm(const rm_args *args, const victims *v)
     if (args->yes)
         return CLI_OK;
     if (!isatty(STDIN_FILENO))
-        return cli_fail(CLI_USAGE, "rm", "would remove %" PRIu64 " records, %s; give --yes to do it", v->record_count,
-                        bytes);
-    fprintf(stderr, "Remove %" PRIu64 " records, %s? [y/N] ", v->record_count, bytes);
+        return cli_fail(CLI_USAGE, "rm", "would remove %" PRIu64 " record%s, %s; give --yes to do it", v->record_count,
+                        cli_plural(v->record_count), bytes);
+    fprintf(stderr, "Remove %" PRIu64 " record%s, %s? [y/N] ", v->record_count, cli_plural(v->record_count), bytes);
     if (fgets(line, sizeof line, stdin) == NULL || (line[0] != 'y' && line[0] != 'Y'))
         return cli_fail(CLI_FAILURE, "rm", "nothing was removed");
     return CLI_OK;
@@ -96,13 +96,6 @@ static int report_removal(const cli_context *context, const rm_args *args, const
     return cli_report_close(report);
 }
 
-static int find_space(const rm_args *args, kvt_engine *engine, kvt_space **out)
-{
-    bool named = args->space.space != NULL || args->space.model != NULL;
-    *out = NULL;
-    return named ? cli_store_space(engine, &args->space, out) : CLI_OK;
-}
-
 /* Find what is meant, ask, remove it. */
 static int remove_in(const cli_context *context, const rm_args *args, kvt_engine *engine, victims *v)
 {
@@ -110,7 +103,7 @@ static int remove_in(const cli_context *context, const rm_args *args, kvt_engine
     kvt_space_info info;
     uint64_t removed = 0;
     kvt_status status = KVT_OK;
-    int code = find_space(args, engine, &space);
+    int code = cli_store_space_if_named(engine, &args->space, &space);
     if (code != CLI_OK)
         return code;
     if (!args->all)
@@ -136,7 +129,7 @@ static int count_kept(const cli_context *context, const rm_args *args, const vic
     *out = 0;
     if (code != CLI_OK)
         return code;
-    if (args->all && find_space(args, engine, &space) == CLI_OK) {
+    if (args->all && cli_store_space_if_named(engine, &args->space, &space) == CLI_OK) {
         *out = kvt_space_get_info(space, &info) == KVT_OK ? info.record_count : 0;
         kvt_space_close(space);
     }
@@ -157,8 +150,8 @@ static int run_rm(const cli_context *context, const void *given)
     kvt_engine *engine;
     if (args->all == (context->operands.count != 0))
         return cli_fail(CLI_USAGE, "rm", "needs either KEYs, or --all with --space ID");
-    if (args->all && args->space.space == NULL && args->space.model == NULL)
-        return cli_fail(CLI_USAGE, "rm", "--all needs a space; name it with --space ID or --model NAME");
+    if (args->all && !cli_space_named(&args->space))
+        return cli_fail(CLI_USAGE, "rm", "--all needs a space; name it with --space ID, or --model NAME and the like");
     int code = args->dry_run ? cli_store_look(context, 1 << 20, &engine)
                              : cli_store_change(context, &(cli_store_args){0}, KVT_OPEN_NO_CREATE, &engine);
     if (code != CLI_OK)
@@ -172,10 +165,11 @@ static int run_rm(const cli_context *context, const void *given)
     if (code == CLI_OK)
         code = report_removal(context, args, &v, kept);
     if (code == CLI_OK && kept != 0)
-        code = cli_fail(CLI_PARTIAL, "rm",
-                        "%" PRIu64 " records stay on disk until the file tier reuses their segments: it has no durable "
-                        "delete; to be rid of them now, remove the store's folder",
-                        kept);
+        code =
+            cli_fail(CLI_PARTIAL, "rm",
+                     "%" PRIu64 " record%s on disk until the file tier reuses the segments: it has no durable delete; "
+                     "to be rid of them now, remove the store's folder",
+                     kept, kept == 1 ? " stays" : "s stay");
     kvt_free(v.records);
     return code;
 }

@@ -20,7 +20,7 @@ static const char default_names[] = "layer.{layer}.{plane:k|v}";
 typedef struct warm_args {
     cli_store_args store;
     const char *tokens, *model, *revision, *position, *salt, *names, *first_position;
-    uint64_t chunk_tokens, codec_level, rank, rank_count;
+    uint64_t chunk_tokens, codec_level, rank, rank_count, write_bytes_max;
     uint32_t hash, codec, layout;
     bool no_write_through, ignore_budget, dry_run;
 } warm_args;
@@ -84,7 +84,7 @@ static const cli_option warm_options[] = {
      .text = "Hash of the keys; default xxh3. sha256 where tenants do not trust one another"},
     {.name = "codec",
      .kind = CLI_CHOICE,
-     .value = "raw|zstd",
+     .value = "raw|zstd|xpack|rans",
      .offset = offsetof(warm_args, codec),
      .text = "Codec of new records; default raw"},
     {.name = "codec-level",
@@ -114,12 +114,12 @@ static const cli_option warm_options[] = {
      .value = "SIZE",
      .min = 1,
      .max = 0x1p60,
-     .offset = offsetof(warm_args, store.write_bytes_per_day),
-     .text = "Bytes a day that may be written; default the size of the store"},
+     .offset = offsetof(warm_args, write_bytes_max),
+     .text = "Write at most this much in this run; default no cap beside the store's own write budget"},
     {.name = "ignore-budget",
      .kind = CLI_FLAG,
      .offset = offsetof(warm_args, ignore_budget),
-     .text = "Write on when the write budget is used up"},
+     .text = "Write on when the store's write budget is used up, which is its size a day; --budget still holds"},
     {.name = "dry-run",
      .kind = CLI_FLAG,
      .offset = offsetof(warm_args, dry_run),
@@ -144,6 +144,8 @@ typedef struct job {
     kvt_prompts prompts; /* of --tokens; count 0 otherwise */
     file_result *results;
     size_t done;
+    uint64_t blob_bytes;                  /* largest of all files, known when they were checked */
+    uint64_t written;                     /* of files that are done, against --budget */
     uint64_t budget_before, budget_after; /* UINT64_MAX: none */
 } job;
 
@@ -175,8 +177,11 @@ static int load_tokens(const job *j, size_t number, const kvt_safetensors *file,
     }
     *out = kvt_prompt_tokens(prompts, number, &count);
     if (count != needed)
-        return cli_fail(CLI_USAGE, path, "holds the KV of %" PRIu64 " tokens, but its prompt has %" PRIu64, needed,
-                        count);
+        return cli_fail(CLI_USAGE, path,
+                        "holds the KV of %" PRIu64 " token%s, but its prompt has %" PRIu64
+                        "; if its tensors are [%s, dim], give --layout %s",
+                        needed, cli_plural(needed), count, j->args->layout == 0 ? "heads, tokens" : "tokens, heads",
+                        j->args->layout == 0 ? "htd" : "thd");
     return CLI_OK;
 }
 
@@ -237,6 +242,7 @@ static int save(job *j, kvt_space *space, const kvt_warm_source *source, const u
         .window = window_for(j->args, info.blob_bytes),
         .write_through = !j->args->no_write_through,
         .ignore_budget = j->args->ignore_budget,
+        .write_bytes_max = j->args->write_bytes_max == 0 ? UINT64_MAX : j->args->write_bytes_max - j->written,
         .dry_run = j->args->dry_run,
         .timeout_ns = j->context->global.timeout_ns,
         .stop = cli_interrupted,
@@ -249,6 +255,7 @@ static int save(job *j, kvt_space *space, const kvt_warm_source *source, const u
     status = kvt_warm_save(&result->run);
     kvt_progress_end(&progress);
     result->seconds = (double)(kvt_now_ns() - begin) / 1e9;
+    j->written += kvt_min_u64(result->run.charged_bytes, result->run.write_bytes_max);
     return status == KVT_OK ? CLI_OK : cli_fail_status(status, result->path);
 }
 
@@ -269,6 +276,15 @@ static int save_into_space(job *j, const kvt_space_options *options, const kvt_w
     return code;
 }
 
+/* Without an engine: could the space be made, and how large are its blobs? */
+static int check_space(job *j, const kvt_space_options *options, const char *path)
+{
+    uint64_t bytes = 0;
+    int code = cli_store_check_space(j->context, options, path, &bytes);
+    j->blob_bytes = kvt_max_u64(j->blob_bytes, bytes);
+    return code;
+}
+
 static int warm_source(job *j, size_t number, const kvt_safetensors *file, const kvt_warm_source *source)
 {
     file_result *result = &j->results[number];
@@ -282,6 +298,8 @@ static int warm_source(job *j, size_t number, const kvt_safetensors *file, const
         code = describe_space(j, file, result->path, source, &options);
     if (code == CLI_OK && j->engine != NULL)
         code = save_into_space(j, &options, source, tokens, result);
+    else if (code == CLI_OK)
+        code = check_space(j, &options, result->path);
     kvt_prompts_free(&own);
     return code;
 }
@@ -392,9 +410,12 @@ static int judge(const file_result *result)
     const kvt_warm_run *run = &result->run;
     if (run->stopped)
         return cli_fail(CLI_INTERRUPTED, result->path, "interrupted; run it again to go on");
+    if (run->cap_reached)
+        return cli_fail(CLI_PARTIAL, result->path, "the --budget of this run is used up; run it again to go on");
     if (run->budget_used_up)
-        return cli_fail(CLI_PARTIAL, result->path,
-                        "the write budget is used up; go on tomorrow, or give --ignore-budget");
+        return cli_fail(
+            CLI_PARTIAL, result->path,
+            "the write budget is used up, which is the store's size a day; go on tomorrow, or give --ignore-budget");
     if (run->cause == KVT_NOSPACE)
         return cli_fail(
             run->chunks_new != 0 ? CLI_PARTIAL : CLI_FAILURE, result->path,
@@ -408,8 +429,8 @@ static int judge(const file_result *result)
     if (run->chunks_lost != 0)
         return cli_fail(CLI_PARTIAL, result->path,
                         "%" PRIu64
-                        " chunks were evicted again, the store is too small; make one with a larger --disk-bytes",
-                        run->chunks_lost);
+                        " chunk%s evicted again, the store is too small; make one with a larger --disk-bytes",
+                        run->chunks_lost, run->chunks_lost == 1 ? " was" : "s were");
     return CLI_OK;
 }
 
@@ -431,14 +452,16 @@ static int report_all(const job *j, int code)
 
 /* ----------------------------------------------------------------------- the run */
 
-static int open_engine(const cli_context *context, const warm_args *args, kvt_engine **out)
+static int open_engine(const cli_context *context, const warm_args *args, uint64_t blob_bytes, kvt_engine **out)
 {
     struct stat info;
     if (args->dry_run && context->global.store != NULL && stat(context->global.store, &info) != 0)
         return cli_store_none(context, out);
     if (args->dry_run)
         return cli_store_look(context, 1 << 20, out);
-    return cli_store_change(context, &args->store, args->ignore_budget ? KVT_OPEN_NO_BUDGET : 0, out);
+    cli_store_args store = args->store;
+    store.blob_bytes = blob_bytes;
+    return cli_store_change(context, &store, args->ignore_budget ? KVT_OPEN_NO_BUDGET : 0, out);
 }
 
 /* Every file is looked at before a store is opened or made, so that a mistake changes nothing. */
@@ -446,8 +469,8 @@ static int check_files(job *j)
 {
     size_t count = j->context->operands.count;
     if (j->prompts.count != 0 && j->prompts.count != count)
-        return cli_fail(CLI_USAGE, j->args->tokens, "holds %zu prompts for %zu files; give one prompt a file",
-                        j->prompts.count, count);
+        return cli_fail(CLI_USAGE, j->args->tokens, "holds %zu prompt%s for %zu file%s; give one prompt a file",
+                        j->prompts.count, cli_plural(j->prompts.count), count, cli_plural(count));
     for (size_t i = 0; i < count; i++) {
         int code = warm_file(j, i);
         if (code != CLI_OK)
@@ -490,7 +513,7 @@ static int run_warm(const cli_context *context, const void *given)
     j.results = kvt_alloc_array(context->operands.count, sizeof *j.results);
     code = j.results != NULL ? check_files(&j) : cli_fail(CLI_FAILURE, "warm", "out of memory");
     if (code == CLI_OK)
-        code = open_engine(context, args, &j.engine);
+        code = open_engine(context, args, j.blob_bytes, &j.engine);
     if (code == CLI_OK) {
         code = warm_files(&j);
         kvt_close(j.engine);

@@ -52,7 +52,7 @@ static bool is_taken(int folder)
     return held || faccessat(folder, "SUPER", F_OK, 0) == 0 || faccessat(folder, "rocks/CURRENT", F_OK, 0) == 0;
 }
 
-void kvt_scratch_unmake(const char *path)
+void kvt_scratch_unmake(const char *path, bool folder_too)
 {
     static const char *const files[] = {"data.0", "SUPER.tmp", "probe.tmp", "LOCK"};
     int folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -63,7 +63,8 @@ void kvt_scratch_unmake(const char *path)
             (void)unlinkat(folder, files[i], 0);
         (void)unlinkat(folder, "rocks", AT_REMOVEDIR);
         (void)unlinkat(folder, "spaces", AT_REMOVEDIR);
-        (void)rmdir(path);
+        if (folder_too)
+            (void)rmdir(path);
     }
     close(folder);
 }

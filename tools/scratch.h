@@ -21,9 +21,9 @@ const char *kvt_scratch_named(const char *store);
 kvt_status kvt_scratch_open(const char *given, const char *name, kvt_scratch *out);
 /* Remove it, if it was made by open. */
 void kvt_scratch_close(kvt_scratch *scratch);
-/* Remove a directory that was made for a store which then could not be made in it: what every store begins with, and
- * only if no store is there and nobody is at work on one. Whatever else is in it keeps it. */
-void kvt_scratch_unmake(const char *path);
+/* Clean up where a store could not be made: what every store begins with goes, and then the folder if it was made for
+ * it, but only if no store is there and nobody is at work on one. Whatever else is in it stays, and keeps it. */
+void kvt_scratch_unmake(const char *path, bool folder_too);
 /* Remove a directory with all that is in it; links are not followed. */
 void kvt_scratch_remove(const char *path);
 

@@ -51,7 +51,8 @@ typedef struct kvt_warm_run {
     uint32_t lower_tier_mask; /* a chunk counts as held when one of these tiers has it */
     uint32_t window;          /* saves under way at once, 1..KVT_WARM_WINDOW_MAX */
     bool write_through, ignore_budget;
-    bool dry_run; /* only count */
+    uint64_t write_bytes_max; /* that this run may write; UINT64_MAX: no cap */
+    bool dry_run;             /* only count */
     uint64_t timeout_ns;
     bool (*stop)(void); /* asked between saves */
     void (*on_progress)(void *arg, uint64_t tokens_done);
@@ -60,8 +61,9 @@ typedef struct kvt_warm_run {
     uint64_t chunks, chunks_held, chunks_new, chunks_lost; /* out: lost: written, but evicted again by the end */
     uint64_t tail_tokens;                                  /* out: behind the last full chunk, not stored */
     uint64_t blob_bytes, stored_bytes;                     /* out: of new chunks; what the tier below was given */
-    bool stopped, budget_used_up;                          /* out */
-    kvt_status cause;                                      /* out: KVT_OK, or why it ended early */
+    uint64_t charged_bytes; /* out: against write_bytes_max: what was written, or will be when the store gets to it */
+    bool stopped, budget_used_up, cap_reached; /* out; the two last: the store's budget, write_bytes_max */
+    kvt_status cause;                          /* out: KVT_OK, or why it ended early */
     int32_t system_error;
 } kvt_warm_run;
 enum { KVT_WARM_WINDOW_MAX = 8 };

@@ -8,7 +8,7 @@
 
 #include <inttypes.h>
 
-enum { SLICE_BYTES = 16 << 20, WAIT_SLICE_NS = 100000000 };
+enum { SLICE_BYTES = 16 << 20, WAIT_SLICE_NS = 100000000, RECORD_HEAD_BYTES = 4096, TOKEN_BYTES = 4 };
 
 /* A save under way: chunks [first, end) of the prompt, `fresh` of which are not held. */
 typedef struct slice {
@@ -24,7 +24,9 @@ typedef struct warmer {
     uint32_t *masks;
     slice window[KVT_WARM_WINDOW_MAX]; /* a ring: oldest first */
     uint32_t oldest, open;
-    bool ended; /* submit no more */
+    uint64_t record_bytes_max; /* of a chunk on disk, which codecs only make smaller */
+    uint64_t promised_bytes;   /* at most written by what is under way */
+    bool ended;                /* submit no more */
 } warmer;
 
 static bool is_held(const warmer *w, uint64_t chunk) { return (w->masks[chunk] & w->run->lower_tier_mask) != 0; }
@@ -66,6 +68,10 @@ static kvt_status take_oldest(warmer *w)
         return status;
     run->chunks_new += completion.tokens / w->chunk_tokens; /* a slice has only chunks that were missing */
     run->stored_bytes += completion.bytes_lower;
+    w->promised_bytes -= s->fresh * w->record_bytes_max;
+    uint64_t most = s->fresh * w->record_bytes_max; /* what was written has a header and is padded as well */
+    uint64_t around = s->fresh * 2 * RECORD_HEAD_BYTES;
+    run->charged_bytes += run->write_through ? kvt_min_u64(completion.bytes_lower + around, most) : most;
     if (completion.status != KVT_OK)
         end_early(w, completion.cause != KVT_OK ? completion.cause : completion.status, completion.system_error);
     if (run->on_progress != NULL)
@@ -96,10 +102,18 @@ static kvt_status submit(warmer *w, slice *s)
     return kvt_save(run->space, &request, &s->ticket);
 }
 
+/* How many more records the run may write, whatever becomes of those under way. */
+static uint64_t records_left(const warmer *w)
+{
+    uint64_t taken = w->run->charged_bytes + w->promised_bytes;
+    return taken >= w->run->write_bytes_max ? 0 : (w->run->write_bytes_max - taken) / w->record_bytes_max;
+}
+
 /* The next run of chunks of which some are missing, at most a slice; false: none is left. */
 static bool next_slice(const warmer *w, uint64_t *at, slice *out)
 {
     uint64_t most = w->chunk_bytes >= SLICE_BYTES ? 1 : SLICE_BYTES / w->chunk_bytes;
+    most = kvt_max_u64(1, kvt_min_u64(most, records_left(w)));
     while (*at < w->run->chunks && is_held(w, *at))
         ++*at;
     *out = (slice){.first = *at, .end = *at};
@@ -127,9 +141,17 @@ static kvt_status save_slices(warmer *w)
             end_early(w, KVT_REJECTED, 0);
             break;
         }
+        while (records_left(w) < next.fresh && w->open != 0) /* what is under way may turn out smaller than it might */
+            KVT_TRY(take_oldest(w));
         if (w->ended)
             break;
+        if (records_left(w) < next.fresh) {
+            run->cap_reached = true;
+            end_early(w, KVT_REJECTED, 0);
+            break;
+        }
         KVT_TRY(submit(w, &next));
+        w->promised_bytes += next.fresh * w->record_bytes_max;
         w->window[(w->oldest + w->open) % run->window] = next;
         w->open++;
     }
@@ -174,6 +196,8 @@ kvt_status kvt_warm_save(kvt_warm_run *run)
     kvt_space_info info;
     KVT_TRY(kvt_space_get_info(run->space, &info));
     warmer w = {.run = run, .chunk_tokens = info.chunk_tokens, .chunk_bytes = info.blob_bytes};
+    w.record_bytes_max =
+        RECORD_HEAD_BYTES + kvt_align_up(w.chunk_bytes + TOKEN_BYTES * w.chunk_tokens, RECORD_HEAD_BYTES);
     size_t chunks = run->source->token_count / info.chunk_tokens;
     run->chunks = chunks;
     run->tail_tokens = run->source->token_count % info.chunk_tokens;
