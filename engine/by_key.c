@@ -39,11 +39,16 @@ kvt_status kvt_exists(kvt_space *space, const kvt_key *keys, size_t count, uint3
 
 /* ---- removal ---- */
 
+bool kvt_entry_is_idle(const kvt_entry *entry)
+{
+    return atomic_load(&entry->host) != KVT_HOST_FILLING && atomic_load(&entry->lower) != KVT_LOWER_WRITING &&
+           atomic_load(&entry->users) == 0 && entry->pin_until_ns <= kvt_now_ns();
+}
+
 /* With the shard locked: take the entry out of everything. false: in use or in flight. */
 static bool take_out(kvt_engine *engine, kvt_entry *entry, uint8_t **out_image, kvt_place *out_place, bool *out_below)
 {
-    if (atomic_load(&entry->host) == KVT_HOST_FILLING || atomic_load(&entry->lower) == KVT_LOWER_WRITING ||
-        atomic_load(&entry->users) != 0 || entry->pin_until_ns > kvt_now_ns())
+    if (!kvt_entry_is_idle(entry))
         return false;
     *out_below = atomic_load(&entry->lower) == KVT_LOWER_PRESENT;
     *out_place = entry->place;
@@ -53,7 +58,7 @@ static bool take_out(kvt_engine *engine, kvt_entry *entry, uint8_t **out_image, 
     return true;
 }
 
-static bool remove_entry(kvt_engine *engine, kvt_entry *entry)
+bool kvt_entry_forget(kvt_engine *engine, kvt_entry *entry)
 {
     uint8_t *image = NULL;
     kvt_place place;
@@ -79,7 +84,7 @@ kvt_status kvt_remove(kvt_space *space, const kvt_key *keys, size_t count, size_
         kvt_entry *entry = kvt_index_lock(engine->index, space->slot, &keys[i]);
         if (entry == NULL)
             kvt_index_unlock(engine->index, space->slot, &keys[i]);
-        else if (remove_entry(engine, entry))
+        else if (kvt_entry_forget(engine, entry))
             removed++;
         else
             kept++;
@@ -104,7 +109,7 @@ kvt_status kvt_clear(kvt_space *space, uint64_t *out_removed)
         kvt_entry *entry = kvt_index_lock_id(engine->index, id);
         if (!entry->live || entry->space != space->slot)
             kvt_index_unlock_entry(engine->index, entry);
-        else if (remove_entry(engine, entry))
+        else if (kvt_entry_forget(engine, entry))
             removed++;
         else
             kept++;
@@ -122,7 +127,7 @@ static kvt_status set_pins(kvt_space *space, const kvt_key *keys, size_t count, 
     for (size_t i = 0; i < count; i++) {
         kvt_entry *entry = kvt_index_lock(space->engine->index, space->slot, &keys[i]);
         if (entry != NULL) {
-            entry->pin_until_ns = until_ns;
+            entry->pin_until_ns = until_ns == 0 ? 0 : kvt_max_u64(until_ns, entry->pin_until_ns);
             found++;
         }
         kvt_index_unlock(space->engine->index, space->slot, &keys[i]);

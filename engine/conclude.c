@@ -55,10 +55,24 @@ static void find_cause(const kvt_ticket_state *request, kvt_completion *out)
     }
 }
 
+/* A load is whole when every group that pages were named for got its part. */
+static bool all_groups(const kvt_ticket_state *request, const kvt_completion *completion)
+{
+    if (request->verb != KVT_VERB_LOAD)
+        return true;
+    for (uint32_t g = 0; g < request->space->group_count; g++) {
+        if (request->page_counts[g] != 0 && (completion->groups >> g & 1) == 0)
+            return false;
+    }
+    return true;
+}
+
 static kvt_status status_of(const kvt_ticket_state *request, const kvt_completion *completion)
 {
     if (request->ending && completion->chunks == request->chunk_count)
         return KVT_OK; /* all was done before the end came */
+    if (completion->chunks == request->chunk_count && !all_groups(request, completion))
+        return completion->tokens != 0 ? KVT_PARTIAL : KVT_MISS;
     if (completion->chunks == request->chunk_count)
         return by_prefix(request->verb) && request->verb != KVT_VERB_SAVE &&
                        completion->tokens < request->token_end - request->token_begin
@@ -67,6 +81,36 @@ static kvt_status status_of(const kvt_ticket_state *request, const kvt_completio
     if (completion->chunks != 0)
         return KVT_PARTIAL;
     return request->verb == KVT_VERB_SAVE || request->verb == KVT_VERB_PUT ? KVT_REJECTED : KVT_MISS;
+}
+
+static bool still_held(const kvt_ticket_state *request, const kvt_index_view *view)
+{
+    bool below = view->lower == KVT_LOWER_PRESENT;
+    bool through = (request->flags & KVT_REQUEST_WRITE_THROUGH) != 0;
+    return view->found && (below || (!through && view->host == KVT_HOST_PRESENT));
+}
+
+/* What was saved first may have made way for what was saved last: the completion tells what is held now. */
+static void look_again(kvt_engine *engine, kvt_ticket_state *request)
+{
+    kvt_key keys[KVT_INDEX_LOOK_MAX];
+    kvt_index_view views[KVT_INDEX_LOOK_MAX];
+    for (uint32_t done = 0; done < request->chunk_count;) {
+        uint32_t count = (uint32_t)kvt_min_u64(request->chunk_count - done, KVT_INDEX_LOOK_MAX);
+        for (uint32_t i = 0; i < count; i++)
+            keys[i] = request->items != NULL ? request->items[done + i].key
+                                             : request->keys[request->first_chunk + done + i + 1];
+        kvt_index_look(engine->index, request->space->slot, keys, count, views);
+        for (uint32_t i = 0; i < count; i++) {
+            kvt_outcome *outcome = &request->outcomes[done + i];
+            if (outcome->status != KVT_OK || still_held(request, &views[i]))
+                continue;
+            outcome->status = KVT_REJECTED;
+            outcome->cause = kvt_spaces_quota(engine->spaces, request->space->slot) != 0 ? KVT_QUOTA : KVT_NOSPACE;
+            outcome->tiers = 0;
+        }
+        done += count;
+    }
 }
 
 static void return_items(const kvt_ticket_state *request)
@@ -127,6 +171,8 @@ static void record_latency(kvt_engine *engine, kvt_verb verb, uint64_t ns)
 
 void kvt_request_conclude(kvt_engine *engine, kvt_ticket_state *request)
 {
+    if (request->verb == KVT_VERB_SAVE || request->verb == KVT_VERB_PUT)
+        look_again(engine, request);
     kvt_completion out = {.ticket = request->id, .user_data = request->user_data, .tiers = ~0u, .groups = ~0u};
     uint32_t run = by_prefix(request->verb) ? served_run(request) : request->chunk_count;
     for (uint32_t i = 0; i < run; i++) {

@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum { INDEX_ENTRIES_MIN = 4096, INDEX_ENTRIES_DEFAULT_MAX = 4 << 20, BYTES_PER_ENTRY = 32 << 10, TOUCH_THREADS = 8 };
 
@@ -113,7 +114,7 @@ static kvt_status open_lower(kvt_engine *engine)
 
 static kvt_status open_parts(kvt_engine *engine)
 {
-    kvt_status status = kvt_store_dir_make(&engine->options);
+    kvt_status status = kvt_store_dir_make(&engine->options, &engine->made_dir);
     if (status != KVT_OK)
         return status;
     engine->index_entries = index_entries(&engine->options);
@@ -157,11 +158,15 @@ kvt_status kvt_open(const kvt_options *given, kvt_engine **out)
         return kvt_fail(KVT_NOMEM, "no memory for an engine");
     engine->options = options;
     engine->log = (kvt_log){options.log, options.log_arg};
+    if (options.lower == KVT_LOWER_NONE)
+        options.store_path = NULL; /* nothing is read there, nothing is written */
     engine->store_path = kvt_strdup(options.store_path);
     engine->options.store_path = engine->store_path;
     kvt_status status = options.store_path != NULL && engine->store_path == NULL ? KVT_NOMEM : open_parts(engine);
     if (status != KVT_OK) {
         kvt_log_write(&engine->log, KVT_LOG_ERROR, "open: %s: %s", kvt_status_name(status), kvt_last_error());
+        if (engine->made_dir)
+            rmdir(engine->store_path); /* leaves no trace, unless something is in it already */
         free_engine(engine);
         return status;
     }

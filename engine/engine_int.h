@@ -54,8 +54,10 @@ static inline void kvt_uncount(_Atomic uint64_t *counter, uint64_t sub)
 }
 
 struct kvt_engine {
-    kvt_options options; /* every field set; strings below are owned */
-    char *store_path;
+    kvt_options options;        /* every field set; strings below are owned */
+    char *store_path;           /* NULL: RAM only */
+    bool made_dir;              /* by this open */
+    _Atomic uint32_t room_hand; /* make_room.c: where the next search begins */
     uint64_t index_entries;
     kvt_log log;
     kvt_index *index;
@@ -126,6 +128,10 @@ void kvt_lower_close(kvt_engine *engine);
 void kvt_image_digest(kvt_engine *engine, kvt_tier_op *op);
 /* Read back, check: KVT_OK, KVT_CORRUPT. */
 kvt_status kvt_image_check(kvt_engine *engine, kvt_tier_op *op);
+/* With the shard locked: nothing uses, moves or pins it. */
+bool kvt_entry_is_idle(const kvt_entry *entry);
+/* With the shard locked, which is unlocked: take an idle entry out of every tier. false: it was not idle, or NULL. */
+bool kvt_entry_forget(kvt_engine *engine, kvt_entry *entry);
 /* Bytes of the token section of a payload of that many tokens; 0 for none. */
 uint64_t kvt_section_bytes(uint32_t tokens);
 /* Bytes of the token section of a checked payload, as it says itself; 0 for none, UINT64_MAX when it does not fit. */
@@ -135,7 +141,8 @@ void kvt_entry_to_record(const kvt_engine *engine, const kvt_entry *entry, kvt_r
 void kvt_lower_forget(kvt_engine *engine, uint32_t space, const kvt_key *key, const kvt_place *place);
 
 /* ---- store_dir.c: the store directory itself, and the text in it that keeps the write budget ---- */
-kvt_status kvt_store_dir_make(const kvt_options *options);
+/* *out_made: there was none. */
+kvt_status kvt_store_dir_make(const kvt_options *options, bool *out_made);
 /* Sizes of all files in it, down to its subdirectories: no less than what a tier keeps there. 0 when there is none. */
 uint64_t kvt_store_dir_bytes(const char *path);
 /* Take over what an earlier run left of the budget; call once at open. */

@@ -204,6 +204,13 @@ void kvt_index_remove(kvt_index *index, kvt_entry *entry)
 uint32_t kvt_index_id(const kvt_index *index, const kvt_entry *entry) { return (uint32_t)(entry - index->entries); }
 uint32_t kvt_index_id_end(const kvt_index *index) { return index->shard_count * index->shard_entries; }
 
+void kvt_index_ids_beside(const kvt_index *index, uint32_t space, const kvt_key *key, uint32_t *begin, uint32_t *end)
+{
+    uint32_t shard = (uint32_t)(kvt_index_hash(space, key) & (index->shard_count - 1));
+    *begin = shard * index->shard_entries;
+    *end = *begin + index->shard_entries;
+}
+
 uint32_t kvt_index_next_used(const kvt_index *index, uint32_t id)
 {
     while (id < kvt_index_id_end(index)) {

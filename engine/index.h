@@ -73,6 +73,9 @@ kvt_entry *kvt_index_insert(kvt_index *index, uint32_t space, const kvt_key *key
 /* With the shard locked: take the entry out of the map; its memory stays readable until the unlock. */
 void kvt_index_remove(kvt_index *index, kvt_entry *entry);
 
+/* The ids that share a part of the index, and its bound, with a key. */
+void kvt_index_ids_beside(const kvt_index *index, uint32_t space, const kvt_key *key, uint32_t *begin, uint32_t *end);
+
 uint32_t kvt_index_id(const kvt_index *index, const kvt_entry *entry);
 uint32_t kvt_index_id_end(const kvt_index *index); /* ids are below */
 /* The first id >= id that was ever used, or kvt_index_id_end(): walks skip what no record ever touched. */

@@ -36,6 +36,15 @@
 #include <stdint.h>
 
 #ifdef __cplusplus
+template <typename T> static inline T kvt_init_of()
+{
+    T all_zero = T();
+    all_zero.struct_size = sizeof(T);
+    return all_zero;
+}
+#endif
+
+#ifdef __cplusplus
 extern "C" {
 #endif
 
@@ -58,6 +67,7 @@ extern "C" {
     X(REJECTED, 2, "not stored: policy, quota, cancellation or a passed deadline")                                     \
     X(BUSY, 3, "a limit is reached or the store is in use; try again later")                                           \
     X(PARTIAL, 4, "only a leading part of the request was served")                                                     \
+    X(QUOTA, 5, "the quota of the space leaves no room for it")                                                        \
     X(INVALID, -1, "an argument breaks the documented contract")                                                       \
     X(NOMEM, -2, "out of memory")                                                                                      \
     X(IO, -3, "a device or a file failed")                                                                             \
@@ -111,39 +121,39 @@ typedef struct kvt_engine kvt_engine;
 typedef struct kvt_space kvt_space;
 typedef uint64_t kvt_ticket; /* never 0 for an accepted call */
 
-typedef enum kvt_tier_id { /* frozen values: they appear in masks (1u << id) */
-                           KVT_TIER_HOST = 0,
-                           KVT_TIER_FILE = 1,
-                           KVT_TIER_ROCKS = 2
-} kvt_tier_id;
+/* frozen values: they appear in masks (1u << id) */
+typedef enum kvt_tier_id { KVT_TIER_HOST = 0, KVT_TIER_FILE = 1, KVT_TIER_ROCKS = 2 } kvt_tier_id;
 #define KVT_TIER_BIT(id) (UINT32_C(1) << (id))
 
 typedef enum kvt_hash_id { KVT_HASH_XXH3 = 0, KVT_HASH_SHA256 = 1 } kvt_hash_id;
 
-typedef enum kvt_codec_id { /* frozen values: stored in every record */
-                            KVT_CODEC_RAW = 0,
-                            KVT_CODEC_ZSTD = 1,
-                            KVT_CODEC_XPACK = 2, /* fixed-rate packing of exponents: fast, for RAM */
-                            KVT_CODEC_RANS = 3   /* entropy coding of signs and exponents: denser, for disks */
+/* frozen values: stored in every record */
+typedef enum kvt_codec_id {
+    KVT_CODEC_RAW = 0,
+    KVT_CODEC_ZSTD = 1,
+    KVT_CODEC_XPACK = 2, /* fixed-rate packing of exponents: fast, for RAM */
+    KVT_CODEC_RANS = 3   /* entropy coding of signs and exponents: denser, for disks */
 } kvt_codec_id;
 
 typedef enum kvt_log_level { KVT_LOG_ERROR = 0, KVT_LOG_WARN = 1, KVT_LOG_INFO = 2, KVT_LOG_DEBUG = 3 } kvt_log_level;
 
 /* ------------------------------------------------------------------ opening */
 
-enum {                                   /* kvt_options.flags */
-       KVT_OPEN_READ_ONLY = 1u << 0,     /* look only: nothing on disk is changed; saves and puts are REJECTED */
-       KVT_OPEN_WRITE_THROUGH = 1u << 1, /* a put completes when the lower tier holds it (promise P1) */
-       KVT_OPEN_NO_BUDGET = 1u << 2,     /* ignore the write budget */
-       KVT_OPEN_NO_CREATE = 1u << 3,     /* a missing store is KVT_MISS instead of being formatted */
-       KVT_OPEN_RESET_CORRUPT = 1u << 4  /* a store whose root is unreadable is set aside and formatted anew */
+/* kvt_options.flags */
+enum {
+    KVT_OPEN_READ_ONLY = 1u << 0,     /* look only: nothing on disk is changed; saves and puts are REJECTED */
+    KVT_OPEN_WRITE_THROUGH = 1u << 1, /* saves and puts complete when the lower tier holds them; see promise P1 */
+    KVT_OPEN_NO_BUDGET = 1u << 2,     /* ignore the write budget */
+    KVT_OPEN_NO_CREATE = 1u << 3,     /* a missing store is KVT_MISS instead of being formatted */
+    KVT_OPEN_RESET_CORRUPT = 1u << 4  /* a store whose root is unreadable is set aside and formatted anew */
 };
 
-typedef enum kvt_lower {                        /* which tier lies below RAM */
-                         KVT_LOWER_DEFAULT = 0, /* what the store holds; a new store: file */
-                         KVT_LOWER_FILE = 1,
-                         KVT_LOWER_ROCKS = 2,
-                         KVT_LOWER_NONE = 3 /* RAM only; store_path may be NULL */
+/* which tier lies below RAM */
+typedef enum kvt_lower {
+    KVT_LOWER_DEFAULT = 0, /* what the store holds; a new store: file */
+    KVT_LOWER_FILE = 1,    /* what it acknowledged survives the death of the process (promise P1) */
+    KVT_LOWER_ROCKS = 2,   /* what it acknowledged since the last flush may be lost with the process */
+    KVT_LOWER_NONE = 3     /* RAM only; store_path may be NULL */
 } kvt_lower;
 
 typedef enum kvt_io_kind { KVT_IO_AUTO = 0, KVT_IO_URING = 1, KVT_IO_POOL = 2 } kvt_io_kind;
@@ -190,10 +200,14 @@ typedef struct kvt_options {
         void *arg); /* replaces the clock of budget and ages (not of deadlines); NULL: CLOCK_MONOTONIC */
     void *clock_arg;
 } kvt_options;
+#ifdef __cplusplus
+#define KVT_OPTIONS_INIT kvt_init_of<kvt_options>()
+#else
 #define KVT_OPTIONS_INIT                                                                                               \
     {                                                                                                                  \
         .struct_size = sizeof(kvt_options)                                                                             \
     }
+#endif
 
 /*
  * Open an engine over one store directory.
@@ -280,13 +294,17 @@ typedef struct kvt_space_options {
     uint32_t hash;            /* kvt_hash_id */
     uint32_t codec;           /* kvt_codec_id used for new records; any stored codec can be read */
     int32_t codec_level;      /* 0: the codec's default */
-    uint64_t quota_bytes_max; /* stored bytes of this space over all tiers; 0: no quota */
+    uint64_t quota_bytes_max; /* stored bytes of this space over all tiers; see kvt_quota; 0: leave it as it is */
     const kvt_group *groups;
 } kvt_space_options;
+#ifdef __cplusplus
+#define KVT_SPACE_OPTIONS_INIT kvt_init_of<kvt_space_options>()
+#else
 #define KVT_SPACE_OPTIONS_INIT                                                                                         \
     {                                                                                                                  \
         .struct_size = sizeof(kvt_space_options)                                                                       \
     }
+#endif
 
 /*
  * Open a space. What names it (all but codec, quota, pages and strides) is hashed into its id and kept in the store as
@@ -363,10 +381,11 @@ KVT_API kvt_status kvt_plan(const kvt_match_result *match, uint64_t token_count,
 
 /* ------------------------------------------------- save, load, prefetch */
 
-enum {                                      /* kvt_request.flags */
-       KVT_REQUEST_TAIL = 1u << 0,          /* also the last, partial chunk, under a key of exactly its tokens */
-       KVT_REQUEST_WRITE_THROUGH = 1u << 1, /* this save completes when the lower tier holds it */
-       KVT_REQUEST_PRIORITY = 1u << 2       /* before ordinary work in the engine's queues */
+/* kvt_request.flags */
+enum {
+    KVT_REQUEST_TAIL = 1u << 0,          /* also the last, partial chunk, under a key of exactly its tokens */
+    KVT_REQUEST_WRITE_THROUGH = 1u << 1, /* this save completes when the lower tier holds it */
+    KVT_REQUEST_PRIORITY = 1u << 2       /* before ordinary work in the engine's queues */
 };
 
 /* Pages of one group: ids[t / page_tokens] holds token t of the prompt. KVT_PAGE_NONE: not there, touch nothing. */
@@ -396,28 +415,44 @@ typedef struct kvt_request {
     uint64_t timeout_ns;  /* from the call; 0: no deadline */
     uint64_t user_data;   /* given back in the completion */
 } kvt_request;
+#ifdef __cplusplus
+#define KVT_REQUEST_INIT kvt_init_of<kvt_request>()
+#else
 #define KVT_REQUEST_INIT                                                                                               \
     {                                                                                                                  \
         .struct_size = sizeof(kvt_request)                                                                             \
     }
+#endif
 
 /*
  * Save the full chunks of [token_begin, token_end) that are not held yet.
  *
  * Blocks   no.
  * Returns  KVT_OK and a ticket; KVT_BUSY (inflight_max reached, nothing accepted); KVT_INVALID; KVT_REJECTED
- * (read-only). Completes KVT_OK        every full chunk is held now (with write-through: in the lower tier) KVT_PARTIAL
- * a leading part is; `tokens` says how many, `cause` why it stopped KVT_REJECTED   none is: policy, quota, no room,
- * deadline or cancel; `cause` says which
+ *          (read-only).
+ *
+ * Completes KVT_OK        every full chunk is held at this moment (with write-through: in the lower tier)
+ *           KVT_PARTIAL   a leading part is; `tokens` says how many, from the first full chunk of the range on,
+ *                         and `cause` why it ends there
+ *           KVT_REJECTED  no leading part is; `cause` says why:
+ *                         KVT_QUOTA     the space's quota; its own older records have made way as far as they could
+ *                         KVT_NOSPACE   no room in RAM or index: all of it is leased, pinned or in use, or what was
+ *                                       saved first had to make way for what came after it
+ *                         KVT_REJECTED  the write budget, with write-through
+ *                         KVT_EXISTS    another record is held under this key (other tokens, or other groups)
+ *                         KVT_TIMEOUT, KVT_CANCELLED, KVT_IO, ...
+ *
+ * A held chunk of fewer groups is replaced when this save brings all of its groups and more.
  */
 KVT_API kvt_status kvt_save(kvt_space *space, const kvt_request *request, kvt_ticket *out);
 
 /*
  * Restore the held prefix of [token_begin, token_end) into the request's pages.
  *
- * Completes KVT_OK        all of it was restored
- *          KVT_PARTIAL    the tokens [token_begin, token_begin + tokens) were; what lies behind must be computed
- *          KVT_MISS       nothing was. Late, cancelled or damaged counts as not restored; `cause` says which.
+ * Completes KVT_OK        all of it was restored, in every group that pages were named for
+ *           KVT_PARTIAL   the tokens [token_begin, token_begin + tokens) were, in the groups of `groups`; what lies
+ *                         behind, and those tokens in other groups, must be computed
+ *           KVT_MISS      nothing was. Late, cancelled or damaged counts as not restored; `cause` says which.
  * Pages behind the restored prefix may hold anything within the request's range after KVT_PARTIAL or KVT_MISS; nothing
  * outside the range is ever written, and nothing at all after the completion.
  */
@@ -447,10 +482,14 @@ typedef struct kvt_batch {
     uint64_t timeout_ns;
     uint64_t user_data;
 } kvt_batch;
+#ifdef __cplusplus
+#define KVT_BATCH_INIT kvt_init_of<kvt_batch>()
+#else
 #define KVT_BATCH_INIT                                                                                                 \
     {                                                                                                                  \
         .struct_size = sizeof(kvt_batch)                                                                               \
     }
+#endif
 
 /* Store or fetch a batch of blobs from host memory. Completion: KVT_OK if every item is KVT_OK, KVT_PARTIAL if some
  * are, KVT_MISS (get) or KVT_REJECTED (put) if none is. */
@@ -478,15 +517,18 @@ KVT_API kvt_status kvt_lease_acquire(kvt_space *space, const kvt_key *key, kvt_l
 /* KVT_INVALID for an id that was released already or has passed its deadline. */
 KVT_API kvt_status kvt_lease_release(kvt_space *space, kvt_lease *lease);
 
-/* Keep records where they are for ttl_ms (at most lease_ms_max), or end that. Pins are counted per space. */
+/* Keep records where they are for ttl_ms (at most lease_ms_max), or end that. Of two pins of a record the longer one
+ * holds; one kvt_unpin ends both. */
 KVT_API kvt_status kvt_pin(kvt_space *space, const kvt_key *keys, size_t count, uint32_t ttl_ms);
 KVT_API kvt_status kvt_unpin(kvt_space *space, const kvt_key *keys, size_t count);
 
-/* Drop RAM copies of records (writing them down first where admission allows it). KVT_BUSY for those in use. */
+/* Drop RAM copies of records (writing them down first where admission allows it). KVT_BUSY for those in use. Blocks
+ * while they are written, at most 30 s. */
 KVT_API kvt_status kvt_evict(kvt_space *space, const kvt_key *keys, size_t count);
 /* Forget every record of the space that is not in use. *out_removed may be NULL. */
 KVT_API kvt_status kvt_clear(kvt_space *space, uint64_t *out_removed);
-/* Change the quota of a space; 0: none. Takes effect for later saves and puts. */
+/* Change the quota of a space, for every handle of it; 0: none. Takes effect for later saves and puts: they forget
+ * older records of the space to make room. A record asks for its size before encoding, and then counts as stored. */
 KVT_API kvt_status kvt_quota(kvt_space *space, uint64_t quota_bytes_max);
 
 /* -------------------------------------------------------------- completions */
@@ -498,10 +540,10 @@ typedef struct kvt_completion {
     kvt_status cause;     /* why it is not KVT_OK: KVT_TIMEOUT, KVT_CANCELLED, KVT_CORRUPT, KVT_IO, KVT_BUSY, ... */
     int32_t system_error; /* errno of the cause, 0 if none */
     uint32_t tiers;       /* mask: tiers that hold all of what was saved or served */
-    uint32_t groups;      /* load: groups restored for every restored token; save: groups saved */
+    uint32_t groups; /* load: groups whose named pages hold every restored token; save: groups held of all of them */
     uint32_t chunks;
     uint64_t tokens;       /* save, load, prefetch: tokens of the range that are held / restored, from its start */
-    uint64_t bytes;        /* blob bytes moved between pages or buffers and RAM */
+    uint64_t bytes;        /* blob bytes of the chunks that were saved now, or that served */
     uint64_t bytes_lower;  /* stored bytes read from or written to the lower tier for this ticket */
     uint64_t tokens_host;  /* load: tokens served from RAM as it was at the call */
     uint64_t tokens_lower; /* load: tokens served from the lower tier */
@@ -515,7 +557,8 @@ KVT_API size_t kvt_poll(kvt_engine *engine, kvt_completion *out, size_t capacity
  * kvt_poll. Blocks at most timeout_ns. */
 KVT_API kvt_status kvt_wait(kvt_engine *engine, kvt_ticket ticket, uint64_t timeout_ns, kvt_completion *out);
 
-/* A descriptor that is readable while completions wait; owned by the engine. -1 if none could be made. */
+/* A descriptor for poll(2) and the like, readable while completions wait. Owned by the engine: do not read or close
+ * it. -1 if none could be made. */
 KVT_API int kvt_eventfd(kvt_engine *engine);
 
 /* Ask for an early end. The ticket still completes exactly once, soon: with what was done, or cause KVT_CANCELLED.
@@ -547,8 +590,9 @@ typedef struct kvt_record_info {
 KVT_API kvt_status kvt_scan(kvt_engine *engine, kvt_space *space, uint64_t *cursor, kvt_record_info *records,
                             size_t capacity, size_t *out_count);
 
-/* Check records against their hash by reading them: the one record, or NULL for the next batch of a walk as in
- * kvt_scan. KVT_CORRUPT in status[] for a damaged record, which is dropped unless the engine is read-only. Blocks. */
+/* Check records against their hash by reading them: the next batch of a walk as in kvt_scan. statuses[i] of
+ * records[i]: KVT_OK, KVT_MISS (it has left meanwhile), KVT_IO, or KVT_CORRUPT: damaged, and dropped unless the engine
+ * is read-only. Blocks. */
 KVT_API kvt_status kvt_verify(kvt_engine *engine, kvt_space *space, uint64_t *cursor, kvt_record_info *records,
                               kvt_status *statuses, size_t capacity, size_t *out_count);
 
@@ -583,7 +627,7 @@ typedef struct kvt_tier_stats {
 } kvt_tier_stats;
 
 typedef struct kvt_stats {
-    uint32_t struct_size; /* set by the caller */
+    uint32_t struct_size; /* set by the caller: KVT_STATS_INIT */
     uint32_t health;      /* 0 healthy, 1 degraded: a tier is off or errors occurred */
     uint32_t space_count;
     uint32_t inflight;       /* tickets under way */
@@ -596,7 +640,7 @@ typedef struct kvt_stats {
     uint64_t rejected_chunks;             /* by quota, room or policy */
     uint64_t admission_skipped_chunks;    /* left RAM without being written: budget or filter */
     uint64_t collisions;                  /* same key, other tokens: answered as a miss */
-    uint64_t load_failures;               /* loads that met damage, I/O errors or a deadline */
+    uint64_t load_failures;               /* chunks of loads that met damage, I/O errors or a deadline */
     uint64_t gather_bytes, gather_ns, scatter_bytes, scatter_ns, encode_bytes, encode_ns, decode_bytes, decode_ns,
         hash_bytes, hash_ns; /* per stage, summed over threads */
     uint64_t budget_tokens;  /* bytes the write budget still allows; UINT64_MAX without one */
@@ -606,6 +650,14 @@ typedef struct kvt_stats {
     char backend[32];
     kvt_histogram save, load, put, get; /* call to completion */
 } kvt_stats;
+#ifdef __cplusplus
+#define KVT_STATS_INIT kvt_init_of<kvt_stats>()
+#else
+#define KVT_STATS_INIT                                                                                                 \
+    {                                                                                                                  \
+        .struct_size = sizeof(kvt_stats)                                                                               \
+    }
+#endif
 /* A consistent enough copy: counters are read one by one. */
 KVT_API kvt_status kvt_get_stats(kvt_engine *engine, kvt_stats *out);
 

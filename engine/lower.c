@@ -109,11 +109,6 @@ static void on_stored(void *arg, const kvt_record *record, const kvt_place *plac
     kvt_index_unlock(engine->index, slot, &record->key);
 }
 
-static bool same_place(const kvt_place *a, const kvt_place *b)
-{
-    return a->where == b->where && a->generation == b->generation;
-}
-
 /* With the shard locked: the lower copy is gone; an entry that nothing holds any more goes too. */
 static void lose_lower(kvt_engine *engine, kvt_entry *entry)
 {
@@ -131,7 +126,8 @@ static bool on_evict(void *arg, const kvt_record *record, const kvt_place *place
     if (kvt_spaces_intern(engine->spaces, &record->space, &slot) != KVT_OK)
         return true;
     kvt_entry *entry = kvt_index_lock(engine->index, slot, &record->key);
-    bool ours = entry != NULL && atomic_load(&entry->lower) == KVT_LOWER_PRESENT && same_place(&entry->place, place);
+    bool ours =
+        entry != NULL && atomic_load(&entry->lower) == KVT_LOWER_PRESENT && kvt_place_equal(&entry->place, place);
     bool pinned = ours && !damaged && entry->pin_until_ns > kvt_now_ns();
     if (ours && !pinned) {
         tell(engine, KVT_EVENT_EVICTING, record);
@@ -160,7 +156,7 @@ static uint64_t tier_clock(void *arg) { return kvt_engine_clock(arg); }
 void kvt_lower_forget(kvt_engine *engine, uint32_t space, const kvt_key *key, const kvt_place *place)
 {
     kvt_entry *entry = kvt_index_lock(engine->index, space, key);
-    if (entry != NULL && atomic_load(&entry->lower) == KVT_LOWER_PRESENT && same_place(&entry->place, place)) {
+    if (entry != NULL && atomic_load(&entry->lower) == KVT_LOWER_PRESENT && kvt_place_equal(&entry->place, place)) {
         kvt_record record;
         kvt_entry_to_record(engine, entry, &record);
         tell(engine, KVT_EVENT_EVICTING, &record);

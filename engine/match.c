@@ -121,6 +121,7 @@ kvt_status kvt_chunk_keys(const kvt_space *space, const uint32_t *tokens, uint64
     kvt_fail_clear();
     if (space == NULL || out_count == NULL || (tokens == NULL && token_count != 0) || (keys == NULL && capacity != 0))
         return kvt_fail(KVT_INVALID, "space, tokens, keys or out_count is NULL");
+    KVT_TRY(kvt_engine_enter(space->engine));
     if (space->chunk_tokens == 0)
         return kvt_fail(KVT_INVALID, "this space has no chunks of tokens; its keys are the caller's");
     size_t count = (size_t)(token_count / space->chunk_tokens);

@@ -160,6 +160,74 @@ static kvt_status decode_blob(kvt_unit *unit, const kvt_record *record, const ui
     return status;
 }
 
+/* Its bytes, decoded, are in RAM. */
+static bool same_in_ram(kvt_unit *unit, const kvt_record *record, const uint8_t *image, const uint8_t *bytes,
+                        uint8_t *scratch)
+{
+    const uint8_t *payload = image + KVT_HEADER_BYTES;
+    uint64_t section = kvt_payload_section_bytes(record, payload);
+    if (section == UINT64_MAX || record->raw_bytes > KVT_BLOB_BYTES_MAX)
+        return false;
+    const uint8_t *blob = payload + section;
+    if (record->codec != KVT_CODEC_RAW) {
+        if (decode_blob(unit, record, blob, record->stored_bytes - section, scratch) != KVT_OK)
+            return false;
+        blob = scratch;
+    }
+    return memcmp(blob, bytes, unit->raw_bytes) == 0;
+}
+
+/* Only its hash is known, of the bytes as stored: codecs give the same ones again. */
+static bool same_by_hash(kvt_unit *unit, const kvt_record *record, const uint8_t *bytes, uint8_t *scratch)
+{
+    const kvt_codec *codec = kvt_codec_by_id(record->codec);
+    uint64_t digests[KVT_RECORD_FRAMES_MAX], stored = unit->raw_bytes;
+    if ((record->flags & KVT_RECORD_TOKENS) != 0 || codec == NULL)
+        return false;
+    if (record->codec != KVT_CODEC_RAW) {
+        if (codec->encode(&unit->space->hint, bytes, unit->raw_bytes, scratch, unit->raw_bytes - 1, &stored) != KVT_OK)
+            return false;
+        bytes = scratch;
+    }
+    if (stored != record->stored_bytes)
+        return false;
+    kvt_frame_digests(bytes, stored, digests);
+    kvt_hash128 hash = kvt_payload_hash(digests, kvt_frame_count(stored));
+    return kvt_hash128_equal(&hash, &record->hash);
+}
+
+bool kvt_unit_same_blob(kvt_unit *unit, const kvt_record *record, const uint8_t *image, uint8_t *scratch)
+{
+    const uint8_t *bytes = unit->request->items[unit->chunk].buffer;
+    if (record->raw_bytes != unit->raw_bytes)
+        return false;
+    return image != NULL ? same_in_ram(unit, record, image, bytes, scratch)
+                         : same_by_hash(unit, record, bytes, scratch);
+}
+
+/* Groups of the request that get nothing from a record of the groups of `mask`, though a page is named for them. */
+static uint32_t groups_missing(const kvt_unit *unit, uint32_t mask)
+{
+    const kvt_ticket_state *request = unit->request;
+    uint64_t begin = kvt_max_u64(chunk_begin(unit), request->token_begin);
+    uint64_t end = kvt_min_u64(chunk_begin(unit) + unit->tokens, request->token_end);
+    uint32_t missing = 0;
+    for (uint32_t g = 0; g < unit->space->group_count && g < KVT_GROUPS_MAX; g++) {
+        uint32_t page = unit->space->page_tokens[g];
+        for (uint64_t i = begin / page; (mask >> g & 1) == 0 && request->page_counts[g] != 0 && i * page < end; i++)
+            missing |= (uint32_t)(request->pages[g][i] != KVT_PAGE_NONE) << g;
+    }
+    return missing;
+}
+
+static uint32_t groups_asked(const kvt_ticket_state *request)
+{
+    uint32_t asked = 0;
+    for (uint32_t g = 0; g < request->space->group_count && g < KVT_GROUPS_MAX; g++)
+        asked |= (uint32_t)(request->page_counts[g] != 0) << g;
+    return asked;
+}
+
 static kvt_status drain_pages(kvt_unit *unit, const kvt_record *record, uint8_t *blob)
 {
     uint32_t mask = record->flags >> KVT_RECORD_GROUPS_SHIFT & 0xff;
@@ -171,8 +239,10 @@ static kvt_status drain_pages(kvt_unit *unit, const kvt_record *record, uint8_t 
     if (mask == 0 || mask >> unit->space->group_count != 0 || expected != record->raw_bytes)
         return KVT_CORRUPT;
     kvt_move moves[KVT_GROUPS_MAX];
-    uint32_t count = make_moves(unit, blob, mask, moves, &unit->outcome.groups);
+    uint32_t moved;
+    uint32_t count = make_moves(unit, blob, mask, moves, &moved);
     KVT_TRY(run_moves(unit, KVT_SCATTER, moves, count));
+    unit->outcome.groups = groups_asked(unit->request) & ~groups_missing(unit, mask);
     kvt_count(&unit->engine->counters.scatter_bytes, record->raw_bytes);
     kvt_count(&unit->engine->counters.loaded_chunks, 1);
     kvt_count(&unit->engine->counters.loaded_bytes, record->raw_bytes);
@@ -216,6 +286,7 @@ kvt_status kvt_unit_drain(kvt_unit *unit, const kvt_record *record, uint8_t *ima
         return KVT_MISS;
     }
     unit->outcome.bytes = record->raw_bytes;
+    unit->outcome.groups = record->flags >> KVT_RECORD_GROUPS_SHIFT & 0xff;
     if (unit->verb == KVT_VERB_PREFETCH)
         return KVT_OK;
     uint64_t bytes = record->stored_bytes - section;

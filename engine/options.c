@@ -65,8 +65,11 @@ static void set_field(kvt_options *options, const option_row *row, uint64_t valu
 /* A caller built against a newer header may send a longer struct; what we do not know must be zero. */
 kvt_status kvt_options_copy(const void *given, uint32_t given_bytes, void *out, uint32_t known_bytes, const char *what)
 {
-    if (given_bytes < sizeof(uint32_t) * 2)
-        return kvt_fail(KVT_INVALID, "%s: struct_size is %u; initialise it with the _INIT macro", what, given_bytes);
+    /* No release had a shorter one. When a struct grows, this bound stays at the size of the first release. */
+    if (given_bytes < known_bytes)
+        return kvt_fail(KVT_INVALID,
+                        "%s: struct_size is %u, less than the %u of the first release; use the _INIT macro", what,
+                        given_bytes, known_bytes);
     if (given_bytes > 65536)
         return kvt_fail(KVT_INVALID, "%s: struct_size of %u bytes is not plausible", what, given_bytes);
     for (uint32_t i = known_bytes; i < given_bytes; i++) {

@@ -296,7 +296,6 @@ void kvt_request_start(kvt_engine *engine, kvt_ticket_state *request, kvt_ticket
 {
     kvt_requests *requests = engine->requests;
     request->start_ns = kvt_now_ns();
-    request->limit = request->chunk_count;
     pthread_mutex_lock(&requests->lock);
     uint64_t slot = (uint64_t)(request - requests->slots);
     request->id = ++requests->ticket_count << SLOT_BITS | slot;
@@ -374,7 +373,9 @@ static void report_outcome(kvt_requests *requests, kvt_ticket_state *request, kv
     request->under_way--;
     if (!request->done)
         request->outcomes[unit->chunk] = unit->outcome;
-    bool prefix = request->verb == KVT_VERB_LOAD || request->verb == KVT_VERB_PREFETCH;
+    /* Behind a chunk that is not there, none is of use. */
+    bool prefix = request->verb == KVT_VERB_LOAD || request->verb == KVT_VERB_PREFETCH ||
+                  (request->verb == KVT_VERB_SAVE && !request->backwards && unit->outcome.tiers == 0);
     if (prefix && unit->outcome.status != KVT_OK && unit->chunk < request->limit)
         request->limit = unit->chunk;
     complete_if_through(requests, request);

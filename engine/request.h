@@ -49,7 +49,7 @@ struct kvt_unit {
     uint8_t *extent;    /* taken, not yet an entry's image */
     uint64_t raw_bytes; /* of the blob */
     uint64_t extent_bytes;
-    uint64_t charged;      /* quota taken for a record that is not published yet */
+    uint32_t rooms_made;   /* store.c: records that went so that this one fits */
     uint8_t *image;        /* an entry's copy this unit uses */
     uint64_t wanted_bytes; /* ram.c: while parked */
     bool parked;           /* ram.c: was parked, keeps its turn */
@@ -123,6 +123,11 @@ void kvt_unit_finish(kvt_unit *unit);
 void kvt_units_wake(kvt_engine *engine, kvt_unit *waiters); /* push a list of units that waited for an entry */
 void kvt_unit_push(kvt_unit *unit, void (*run)(kvt_job *, uint8_t *)); /* run next on a worker */
 
+/* ---- make_room.c ---- */
+/* Forget a record so that the unit's may be entered: of its space, for the quota, or of any that shares the unit's part
+ * of the index. false: none may go. No lock may be held. */
+bool kvt_make_room(kvt_unit *unit, bool in_index);
+
 /* ---- the two ways of a unit ---- */
 void kvt_store_run(kvt_job *job, uint8_t *scratch); /* store.c: save, put */
 void kvt_fetch_run(kvt_job *job, uint8_t *scratch); /* fetch.c: load, prefetch, get */
@@ -133,6 +138,9 @@ uint64_t kvt_unit_section_bytes(const kvt_unit *unit);
 kvt_status kvt_unit_fill(kvt_unit *unit, uint8_t *image, uint64_t capacity, uint8_t *scratch, uint64_t *out_bytes,
                          uint32_t *out_codec);
 /* Put a checked image into the caller's pages or buffer. KVT_MISS: other tokens (a collision). */
+/* Put: is the held record (with its image, if it is in RAM) the very blob that the unit brings? false when that cannot
+ * be told without reading it: a blob of a prompt, or encoded otherwise, that is not in RAM. */
+bool kvt_unit_same_blob(kvt_unit *unit, const kvt_record *record, const uint8_t *image, uint8_t *scratch);
 kvt_status kvt_unit_drain(kvt_unit *unit, const kvt_record *record, uint8_t *image, uint8_t *scratch);
 
 #endif

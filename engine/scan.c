@@ -107,6 +107,19 @@ static bool find_below(kvt_engine *engine, uint32_t slot, const kvt_key *key, kv
     return below;
 }
 
+/* Other bytes than the record's were at its place: damage, unless it has left that place meanwhile. */
+static kvt_status judge(kvt_engine *engine, uint32_t slot, const kvt_record_info *info, const kvt_place *place)
+{
+    kvt_tier_op now;
+    if (!find_below(engine, slot, &info->key, &now) || !kvt_place_equal(&now.place, place))
+        return KVT_MISS;
+    if ((engine->options.flags & KVT_OPEN_READ_ONLY) == 0) {
+        kvt_count(&engine->counters.corrupt_records, 1);
+        kvt_lower_forget(engine, slot, &info->key, place);
+    }
+    return KVT_CORRUPT;
+}
+
 static kvt_status verify_one(kvt_engine *engine, const kvt_record_info *info, uint8_t *image)
 {
     check c = {.op = {.image = image}};
@@ -119,20 +132,7 @@ static kvt_status verify_one(kvt_engine *engine, const kvt_record_info *info, ui
     kvt_status status = read_and_check(engine, &c);
     pthread_mutex_destroy(&c.lock);
     pthread_cond_destroy(&c.ended);
-    if (status == KVT_MISS)
-        return find_below(engine, slot, &info->key, &c.op) ? KVT_CORRUPT : KVT_MISS; /* evicted meanwhile */
-    return status;
-}
-
-static void drop_damaged(kvt_engine *engine, const kvt_record_info *info)
-{
-    uint32_t slot;
-    kvt_tier_op op;
-    if ((engine->options.flags & KVT_OPEN_READ_ONLY) != 0 ||
-        kvt_spaces_intern(engine->spaces, &info->space, &slot) != KVT_OK || !find_below(engine, slot, &info->key, &op))
-        return;
-    kvt_count(&engine->counters.corrupt_records, 1);
-    kvt_lower_forget(engine, slot, &info->key, &op.place);
+    return status == KVT_MISS || status == KVT_CORRUPT ? judge(engine, slot, info, &c.op.place) : status;
 }
 
 kvt_status kvt_verify(kvt_engine *engine, kvt_space *space, uint64_t *cursor, kvt_record_info *records,
@@ -151,8 +151,6 @@ kvt_status kvt_verify(kvt_engine *engine, kvt_space *space, uint64_t *cursor, kv
             image_bytes = image != NULL ? needed : 0;
         }
         statuses[i] = image == NULL ? KVT_NOMEM : verify_one(engine, &records[i], image);
-        if (statuses[i] == KVT_CORRUPT)
-            drop_damaged(engine, &records[i]);
     }
     kvt_free(image);
     return KVT_OK;

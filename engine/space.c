@@ -17,7 +17,8 @@ typedef struct space_row {
 } space_row;
 
 struct kvt_spaces {
-    pthread_mutex_t lock; /* of adding rows; rows never move or go */
+    pthread_mutex_t lock;  /* of adding rows; rows never move or go */
+    pthread_mutex_t texts; /* of the descriptors on disk; held across I/O, a leaf */
     _Atomic uint32_t count;
     space_row rows[KVT_SPACES_MAX];
 };
@@ -28,6 +29,7 @@ kvt_status kvt_spaces_create(kvt_spaces **out)
     if (spaces == NULL)
         return KVT_NOMEM;
     pthread_mutex_init(&spaces->lock, NULL);
+    pthread_mutex_init(&spaces->texts, NULL);
     *out = spaces;
     return KVT_OK;
 }
@@ -37,8 +39,12 @@ void kvt_spaces_destroy(kvt_spaces *spaces)
     if (spaces == NULL)
         return;
     pthread_mutex_destroy(&spaces->lock);
+    pthread_mutex_destroy(&spaces->texts);
     kvt_free(spaces);
 }
+
+void kvt_spaces_lock_texts(kvt_spaces *spaces) { pthread_mutex_lock(&spaces->texts); }
+void kvt_spaces_unlock_texts(kvt_spaces *spaces) { pthread_mutex_unlock(&spaces->texts); }
 
 static bool find_slot(const kvt_spaces *spaces, const kvt_key *id, uint32_t *out)
 {
@@ -115,6 +121,8 @@ void kvt_spaces_set_quota(kvt_spaces *spaces, uint32_t slot, uint64_t bytes)
 {
     atomic_store(&spaces->rows[slot].quota, bytes);
 }
+
+uint64_t kvt_spaces_quota(const kvt_spaces *spaces, uint32_t slot) { return atomic_load(&spaces->rows[slot].quota); }
 
 /* ---- open spaces ---- */
 
@@ -220,21 +228,26 @@ static kvt_status check_fits_store(const kvt_space *space, uint64_t blob)
 static kvt_status fill_layout(kvt_space *space, const kvt_space_options *options)
 {
     space->group_count = options->group_count;
-    bool pages = options->group_count != 0;
+    bool pages = false;
     uint64_t blob = 0;
     for (uint32_t i = 0; i < options->group_count; i++) {
         if (!kvt_group_blob_bytes(&options->groups[i], space->chunk_tokens, &space->group_bytes[i]))
             return kvt_fail(KVT_INVALID, "group %u: its bytes overflow", i);
         space->page_tokens[i] = options->groups[i].page_tokens;
         blob += space->group_bytes[i]; /* at most KVT_BLOB_BYTES_MAX together: choose_chunk() */
-        pages = pages && options->groups[i].page_count != 0;
+        pages = pages || options->groups[i].page_count != 0;
     }
     KVT_TRY(check_fits_store(space, blob));
     space->hint = (kvt_codec_hint){.element_bytes = 1, .level = options->codec_level};
-    if (!pages)
+    if (options->group_count == 0)
         return KVT_OK;
+    /* Checks the geometry too, which enters the space's name: also of a space without pages. */
     KVT_TRY(kvt_layout_create(options->groups, options->group_count, space->chunk_tokens, &space->layout));
     space->hint.element_bytes = kvt_layout_element_bytes(space->layout, 0);
+    if (!pages) {
+        kvt_layout_destroy(space->layout);
+        space->layout = NULL;
+    }
     return KVT_OK;
 }
 
@@ -244,10 +257,13 @@ static kvt_status name_space(kvt_space *space, const char *text, size_t bytes)
     space->text = kvt_strdup(text);
     if (space->text == NULL)
         return kvt_fail(KVT_NOMEM, "no memory for a space");
-    kvt_status status = kvt_spaces_intern(space->engine->spaces, &space->id, &space->slot);
-    if (status != KVT_OK)
-        return kvt_fail(status, "this store knows %d spaces already; remove some", KVT_SPACES_MAX);
-    return kvt_space_store_write(space->engine, &space->id, text, bytes);
+    /* The text first: a space that could not be written down is not known either. */
+    kvt_spaces *spaces = space->engine->spaces;
+    if (kvt_spaces_count(spaces) == KVT_SPACES_MAX && !find_slot(spaces, &space->id, &space->slot))
+        return kvt_fail(KVT_BUSY, "a store knows at most %d spaces, and this one knows as many; use another store",
+                        KVT_SPACES_MAX);
+    KVT_TRY(kvt_space_store_write(space->engine, &space->id, text, bytes));
+    return kvt_spaces_intern(spaces, &space->id, &space->slot);
 }
 
 static kvt_status build(kvt_space *space, const kvt_space_options *options)

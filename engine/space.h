@@ -33,12 +33,17 @@ kvt_status kvt_spaces_intern(kvt_spaces *spaces, const kvt_key *id, uint32_t *ou
 kvt_key kvt_spaces_id(const kvt_spaces *spaces, uint32_t slot);
 uint32_t kvt_spaces_count(const kvt_spaces *spaces);
 
+/* One thread at a time writes descriptors. */
+void kvt_spaces_lock_texts(kvt_spaces *spaces);
+void kvt_spaces_unlock_texts(kvt_spaces *spaces);
+
 /* What a space holds, in stored bytes over all tiers. `charge` refuses when the quota would be passed. */
 bool kvt_spaces_charge(kvt_spaces *spaces, uint32_t slot, uint64_t bytes);
 void kvt_spaces_charge_always(kvt_spaces *spaces, uint32_t slot, uint64_t bytes);
 void kvt_spaces_discharge(kvt_spaces *spaces, uint32_t slot, uint64_t bytes);
 void kvt_spaces_get_usage(const kvt_spaces *spaces, uint32_t slot, uint64_t *bytes, uint64_t *quota, uint32_t *records);
 void kvt_spaces_set_quota(kvt_spaces *spaces, uint32_t slot, uint64_t bytes);
+uint64_t kvt_spaces_quota(const kvt_spaces *spaces, uint32_t slot); /* 0: none */
 
 void kvt_space_acquire(kvt_space *space);
 void kvt_space_release(kvt_space *space);

@@ -70,6 +70,33 @@ static kvt_status write_new(int folder, const char *name, const char *text, size
     return error == 0 ? KVT_OK : io_failure("write", error);
 }
 
+/* Does a text belong under this id? One whose hash is not built in is taken on trust. */
+static bool names_itself(const kvt_key *id, const char *text, size_t bytes)
+{
+    kvt_key found;
+    bool sha256 = strstr(text, "\nhash=sha256\n") != NULL;
+    kvt_status status = kvt_space_id(sha256 ? KVT_HASH_SHA256 : KVT_HASH_XXH3, text, bytes, &found);
+    return status == KVT_UNSUPPORTED || (status == KVT_OK && kvt_key_equal(&found, id));
+}
+
+/* A text that does not name itself was damaged, and the caller has just said what it should be. */
+static kvt_status compare_or_write(const kvt_engine *engine, int folder, const kvt_key *id, const char *text,
+                                   size_t bytes, bool read_only)
+{
+    char name[KVT_KEY_TEXT_BYTES], held[KVT_SPACE_TEXT_BYTES_MAX + 1];
+    kvt_key_to_text(id, name);
+    ssize_t held_bytes = read_all(folder, name, held, sizeof held - 1);
+    held[held_bytes < 0 ? 0 : held_bytes] = '\0';
+    if (held_bytes >= 0 && (size_t)held_bytes == bytes && memcmp(held, text, bytes) == 0)
+        return KVT_OK;
+    if (held_bytes >= 0 && names_itself(id, held, (size_t)held_bytes))
+        return kvt_fail(KVT_EXISTS, "the store holds another description under space %.8s...", name);
+    if (held_bytes >= 0)
+        kvt_log_write(&engine->log, KVT_LOG_WARN, "the description of space %.8s... was damaged%s", name,
+                      read_only ? "" : " and is written again");
+    return read_only ? KVT_OK : write_new(folder, name, text, bytes);
+}
+
 kvt_status kvt_space_store_write(const kvt_engine *engine, const kvt_key *id, const char *text, size_t bytes)
 {
     if (engine->store_path == NULL)
@@ -78,14 +105,9 @@ kvt_status kvt_space_store_write(const kvt_engine *engine, const kvt_key *id, co
     int folder = open_folder(engine, !read_only);
     if (folder < 0)
         return read_only ? KVT_OK : io_failure("open", errno);
-    char name[KVT_KEY_TEXT_BYTES], held[KVT_SPACE_TEXT_BYTES_MAX];
-    kvt_key_to_text(id, name);
-    ssize_t held_bytes = read_all(folder, name, held, sizeof held);
-    kvt_status status = KVT_OK;
-    if (held_bytes >= 0 && ((size_t)held_bytes != bytes || memcmp(held, text, bytes) != 0))
-        status = kvt_fail(KVT_EXISTS, "the store holds another description under space %.8s...", name);
-    else if (held_bytes < 0 && !read_only)
-        status = write_new(folder, name, text, bytes);
+    kvt_spaces_lock_texts(engine->spaces);
+    kvt_status status = compare_or_write(engine, folder, id, text, bytes, read_only);
+    kvt_spaces_unlock_texts(engine->spaces);
     close(folder);
     return status;
 }
@@ -101,6 +123,9 @@ kvt_status kvt_space_store_read(const kvt_engine *engine, const kvt_key *id, cha
     if (bytes < 0)
         return kvt_fail(KVT_MISS, "the store knows no space %s", name);
     text[bytes] = '\0';
+    if (!names_itself(id, text, (size_t)bytes))
+        return kvt_fail(KVT_CORRUPT,
+                        "the description of space %s is damaged; kvt_space_open with its names writes it again", name);
     return KVT_OK;
 }
 

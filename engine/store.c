@@ -10,7 +10,19 @@
  */
 #include "engine/request.h"
 
-typedef enum found { FOUND_NEW, FOUND_HELD, FOUND_WAIT, FOUND_THROUGH, FOUND_COMPARE, FOUND_REFUSED } found;
+typedef enum found {
+    FOUND_NEW,
+    FOUND_HELD,
+    FOUND_WAIT,
+    FOUND_THROUGH,
+    FOUND_COMPARE,
+    FOUND_NO_QUOTA,
+    FOUND_NO_INDEX,
+    FOUND_NARROW, /* held with fewer groups than this save brings */
+    FOUND_REFUSED
+} found;
+
+enum { ROOMS_MAX = 256 };
 
 static void refuse(kvt_unit *unit, kvt_status cause)
 {
@@ -44,15 +56,12 @@ static found reserve(kvt_unit *unit)
 {
     kvt_engine *engine = unit->engine;
     uint64_t bytes = payload_bytes_max(unit);
-    unit->outcome.cause = KVT_NOSPACE;
-    if (!kvt_spaces_charge(engine->spaces, unit->space->slot, bytes)) {
-        unit->outcome.cause = KVT_REJECTED;
-        return FOUND_REFUSED;
-    }
+    if (!kvt_spaces_charge(engine->spaces, unit->space->slot, bytes))
+        return FOUND_NO_QUOTA;
     kvt_entry *entry = kvt_index_insert(engine->index, unit->space->slot, &unit->key);
     if (entry == NULL) {
         kvt_spaces_discharge(engine->spaces, unit->space->slot, bytes);
-        return FOUND_REFUSED;
+        return FOUND_NO_INDEX;
     }
     atomic_store(&entry->host, KVT_HOST_FILLING);
     entry->parent = unit->parent;
@@ -95,7 +104,13 @@ static found look_at(kvt_unit *unit, kvt_entry *entry)
         return FOUND_WAIT;
     }
     bool in_ram = atomic_load(&entry->host) == KVT_HOST_PRESENT;
+    uint32_t groups = entry->flags >> KVT_RECORD_GROUPS_SHIFT & 0xff;
     unit->outcome.tiers = tiers_of(unit, entry);
+    unit->outcome.groups = groups;
+    unit->outcome.cause = KVT_EXISTS;
+    if (by_tokens && (unit->groups & ~groups) != 0)
+        return (groups & ~unit->groups) == 0 ? FOUND_NARROW : FOUND_REFUSED;
+    unit->outcome.cause = KVT_OK;
     if (!by_tokens && !unit->compared) {
         unit->compared = true;
         if (in_ram)
@@ -200,27 +215,11 @@ static void write_through(kvt_unit *unit)
 
 /* ---- put of a key that is held ---- */
 
-static bool same_blob(kvt_unit *unit)
-{
-    const kvt_record *record = &unit->op.record;
-    const void *bytes = unit->request->items[unit->chunk].buffer;
-    if (record->raw_bytes != unit->raw_bytes || (record->flags & KVT_RECORD_TOKENS) != 0)
-        return false;
-    if (record->codec != KVT_CODEC_RAW)
-        return true; /* another encoding of a blob of that size: taken on trust, the first one stays */
-    if (unit->image != NULL)
-        return memcmp(unit->image + KVT_HEADER_BYTES, bytes, unit->raw_bytes) == 0;
-    uint64_t digests[KVT_RECORD_FRAMES_MAX];
-    kvt_frame_digests(bytes, unit->raw_bytes, digests);
-    kvt_hash128 hash = kvt_payload_hash(digests, kvt_frame_count(unit->raw_bytes));
-    return kvt_hash128_equal(&hash, &record->hash);
-}
-
-static void compare(kvt_unit *unit)
+static void compare(kvt_unit *unit, uint8_t *scratch)
 {
     bool same = true, wanted = kvt_unit_touch_begin(unit);
     if (wanted) {
-        same = same_blob(unit);
+        same = kvt_unit_same_blob(unit, &unit->op.record, unit->image, scratch);
         kvt_unit_touch_end(unit);
     }
     if (unit->image != NULL)
@@ -267,6 +266,7 @@ static void publish(kvt_unit *unit, uint64_t bytes, uint32_t codec)
     unit->image = unit->extent;
     unit->extent = NULL;
     unit->outcome.bytes = unit->raw_bytes;
+    unit->outcome.groups = unit->groups;
     kvt_count(&engine->counters.saved_chunks, 1);
     kvt_count(&engine->counters.saved_bytes, unit->raw_bytes);
     kvt_units_wake(engine, waiters);
@@ -301,6 +301,26 @@ static void bring(kvt_unit *unit, uint8_t *scratch)
     kvt_unit_finish(unit);
 }
 
+/* A record that holds less than this save brings makes way for it. */
+static bool forget_narrow(kvt_unit *unit)
+{
+    kvt_engine *engine = unit->engine;
+    kvt_entry *entry = kvt_index_lock(engine->index, unit->space->slot, &unit->key);
+    if (entry != NULL)
+        return kvt_entry_forget(engine, entry);
+    kvt_index_unlock(engine->index, unit->space->slot, &unit->key);
+    return true;
+}
+
+/* Once room was made, the unit looks again. */
+static void go_on_or_refuse(kvt_unit *unit, bool room, kvt_status cause)
+{
+    if (room && unit->rooms_made++ < ROOMS_MAX)
+        kvt_unit_push(unit, kvt_store_run);
+    else
+        refuse(unit, cause);
+}
+
 void kvt_store_run(kvt_job *job, uint8_t *scratch)
 {
     kvt_unit *unit = (kvt_unit *)job;
@@ -326,7 +346,16 @@ void kvt_store_run(kvt_job *job, uint8_t *scratch)
         write_through(unit);
         break;
     case FOUND_COMPARE:
-        compare(unit);
+        compare(unit, scratch);
+        break;
+    case FOUND_NO_QUOTA:
+        go_on_or_refuse(unit, kvt_make_room(unit, false), KVT_QUOTA);
+        break;
+    case FOUND_NO_INDEX:
+        go_on_or_refuse(unit, kvt_make_room(unit, true), KVT_NOSPACE);
+        break;
+    case FOUND_NARROW:
+        go_on_or_refuse(unit, forget_narrow(unit), KVT_BUSY);
         break;
     case FOUND_REFUSED:
         refuse(unit, unit->outcome.cause);

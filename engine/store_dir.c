@@ -22,12 +22,15 @@ enum { BUDGET_SHARE = 16, BUDGET_TEXT_BYTES = 24, PATH_BYTES = 4096, DEPTH_MAX =
 
 /* ---- the directory ---- */
 
-kvt_status kvt_store_dir_make(const kvt_options *options)
+kvt_status kvt_store_dir_make(const kvt_options *options, bool *out_made)
 {
     struct stat info;
+    *out_made = false;
     if (options->store_path == NULL)
         return KVT_OK;
     if (stat(options->store_path, &info) == 0) {
+        if (S_ISDIR(info.st_mode) && access(options->store_path, R_OK | X_OK) != 0)
+            return kvt_fail(KVT_IO, "%s cannot be read: %s", options->store_path, strerror(errno));
         if (S_ISDIR(info.st_mode))
             return KVT_OK;
         return kvt_fail(KVT_INVALID, "%s is not a directory; name a directory for the store", options->store_path);
@@ -38,6 +41,7 @@ kvt_status kvt_store_dir_make(const kvt_options *options)
         return kvt_fail(KVT_MISS, "there is no store at %s", options->store_path);
     if (mkdir(options->store_path, 0700) != 0)
         return kvt_fail(KVT_IO, "%s cannot be made: %s", options->store_path, strerror(errno));
+    *out_made = true;
     return KVT_OK;
 }
 
@@ -104,7 +108,9 @@ void kvt_budget_load(kvt_engine *engine, bool fresh)
     char path[PATH_BYTES], text[BUDGET_TEXT_BYTES + 1] = "";
     if (engine->lower == NULL)
         return;
-    int64_t tokens = fresh ? (int64_t)engine->options.disk_bytes_max : 0;
+    /* Without a text: a store that was just made, or whose owner died before the first one, holds nothing yet. */
+    bool unused = fresh || kvt_index_count(engine->index) == 0;
+    int64_t tokens = unused ? (int64_t)engine->options.disk_bytes_max : 0;
     budget_path(engine, path);
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (file >= 0) {

@@ -34,6 +34,13 @@ static kvt_status check_writable(const kvt_engine *engine)
     return KVT_OK;
 }
 
+static kvt_status check_flags(uint32_t flags, uint32_t known, const char *what)
+{
+    if ((flags & ~known) != 0)
+        return kvt_fail(KVT_INVALID, "%s: unknown flags 0x%x", what, flags & ~known);
+    return KVT_OK;
+}
+
 static kvt_status make_span(const kvt_space *space, const kvt_request *request, bool store, span *out)
 {
     if (space->chunk_tokens == 0 || space->group_count == 0)
@@ -77,6 +84,8 @@ static kvt_status check_page_list(const kvt_space *space, const kvt_request *req
     const kvt_page_list *list = &request->pages[group];
     uint32_t page = space->page_tokens[group];
     uint32_t page_count = kvt_layout_page_count(space->layout, group);
+    if (list->reserved != 0)
+        return kvt_fail(KVT_INVALID, "pages[%u].reserved is not 0", group);
     if (list->count == 0)
         return KVT_OK;
     if (list->ids == NULL)
@@ -179,8 +188,24 @@ static void copy_scalars(kvt_ticket_state *state, kvt_space *space, const kvt_re
     state->token_count = request->token_count;
     state->first_chunk = s->first;
     state->chunk_count = s->count;
+    state->limit = s->count;
     if (request->timeout_ns != 0)
         state->deadline_ns = kvt_now_ns() + kvt_min_u64(request->timeout_ns, INT64_MAX / 2);
+}
+
+/* Chunks that could only take the place of those before them are not even begun. What a codec makes of them is not
+ * known yet; then they are tried. */
+static void limit_to_quota(kvt_ticket_state *state, uint64_t quota)
+{
+    const kvt_space *space = state->space;
+    uint64_t payload = kvt_section_bytes(space->chunk_tokens);
+    for (uint32_t g = 0; g < space->group_count; g++)
+        payload += state->page_counts[g] != 0 ? space->group_bytes[g] : 0;
+    if (space->codec->id != KVT_CODEC_RAW || payload == 0)
+        return;
+    state->limit = (uint32_t)kvt_min_u64(state->limit, quota / payload);
+    for (uint32_t i = state->limit; i < state->chunk_count; i++)
+        state->outcomes[i].cause = KVT_QUOTA;
 }
 
 static kvt_status submit_prompt(kvt_space *space, const kvt_request *given, kvt_verb verb, kvt_ticket *out)
@@ -188,6 +213,7 @@ static kvt_status submit_prompt(kvt_space *space, const kvt_request *given, kvt_
     KVT_TRY(enter_space(space, given, out));
     kvt_request request;
     KVT_TRY(kvt_options_copy(given, given->struct_size, &request, sizeof request, "kvt_request"));
+    KVT_TRY(check_flags(request.flags, KVT_REQUEST_TAIL | KVT_REQUEST_WRITE_THROUGH | KVT_REQUEST_PRIORITY, "request"));
     bool store = verb == KVT_VERB_SAVE;
     bool pages = verb != KVT_VERB_PREFETCH;
     span s = {0};
@@ -211,14 +237,17 @@ static kvt_status submit_prompt(kvt_space *space, const kvt_request *given, kvt_
     copy_scalars(state, space, &request, &s);
     if ((space->engine->options.flags & KVT_OPEN_WRITE_THROUGH) != 0)
         state->flags |= KVT_REQUEST_WRITE_THROUGH;
-    /* Without a deadline the last chunk goes first: what comes last leaves RAM last, and a prefix is worth more than a
-     * tail. */
-    state->backwards = store && request.timeout_ns == 0;
+    uint64_t quota = kvt_spaces_quota(space->engine->spaces, space->slot);
+    /* The last chunk goes first: what comes last leaves RAM last, and a prefix is worth more than a tail. Unless there
+     * may be no time or no room for all: then the beginning should be there. */
+    state->backwards = store && request.timeout_ns == 0 && quota == 0;
     status = copy_in(state, space, &request, &s, &plan);
     if (status != KVT_OK) {
         kvt_request_abandon(space->engine, state);
         return status;
     }
+    if (store && quota != 0)
+        limit_to_quota(state, quota);
     kvt_request_start(space->engine, state, out);
     return KVT_OK;
 }
@@ -242,6 +271,9 @@ kvt_status kvt_prefetch(kvt_space *space, const kvt_request *request, kvt_ticket
 
 static kvt_status check_batch(const kvt_batch *batch, bool store)
 {
+    KVT_TRY(check_flags(batch->flags, KVT_REQUEST_WRITE_THROUGH | KVT_REQUEST_PRIORITY, "batch"));
+    if (batch->reserved != 0)
+        return kvt_fail(KVT_INVALID, "batch: reserved is not 0");
     if (batch->items == NULL || batch->count == 0 || batch->count > BATCH_ITEMS_MAX)
         return kvt_fail(KVT_INVALID, "a batch holds 1..%d items; this one says %u", BATCH_ITEMS_MAX,
                         batch->items == NULL ? 0 : batch->count);

@@ -124,11 +124,8 @@ typedef struct kvt_cuda {
 } kvt_cuda;
 
 /* ---- memory (cuda_memory.c) ---- */
-typedef enum kvt_cuda_place { /* where a segment lies */
-                              KVT_CUDA_PAGEABLE,
-                              KVT_CUDA_PINNED,
-                              KVT_CUDA_DEVICE
-} kvt_cuda_place;
+/* where a segment lies */
+typedef enum kvt_cuda_place { KVT_CUDA_PAGEABLE, KVT_CUDA_PINNED, KVT_CUDA_DEVICE } kvt_cuda_place;
 kvt_cuda_place kvt_cuda_place_of(kvt_cuda *cuda, const void *memory);
 /* Bytes from `memory` on, at most `bytes`, that lie within one registration. */
 uint64_t kvt_cuda_registered_span(kvt_cuda *cuda, const void *memory, uint64_t bytes);

@@ -46,10 +46,11 @@ typedef struct kvt_move {
 /* ---- backends ---- */
 typedef struct kvt_backend kvt_backend; /* an opened device; calls from any thread */
 
-enum {                               /* kvt_backend_info.caps */
-       KVT_BACKEND_ASYNC = 1u << 0,  /* moves return before they end; wait for the fence */
-       KVT_BACKEND_DEVICE = 1u << 1, /* pages live in device memory */
-       KVT_BACKEND_PINS = 1u << 2    /* host memory should be registered with kvt_backend_host_register */
+/* kvt_backend_info.caps */
+enum {
+    KVT_BACKEND_ASYNC = 1u << 0,  /* moves return before they end; wait for the fence */
+    KVT_BACKEND_DEVICE = 1u << 1, /* pages live in device memory */
+    KVT_BACKEND_PINS = 1u << 2    /* host memory should be registered with kvt_backend_host_register */
 };
 typedef struct kvt_backend_info {
     const char *name; /* "cpu", "portable", "cuda" */

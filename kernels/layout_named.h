@@ -8,10 +8,11 @@
 
 #include "kernels/kernels.h"
 
-enum {                                  /* kvt_named_layout.flags */
-       KVT_NAMED_LAYER_BASES = 1u << 0, /* one base a layer, although the layers share a pool */
-       KVT_NAMED_SCALES = 1u << 1,      /* a page is [tokens x values][tokens x scales]: two views */
-       KVT_NAMED_OPAQUE = 1u << 2       /* K and V are one opaque row of 2 x head_bytes */
+/* kvt_named_layout.flags */
+enum {
+    KVT_NAMED_LAYER_BASES = 1u << 0, /* one base a layer, although the layers share a pool */
+    KVT_NAMED_SCALES = 1u << 1,      /* a page is [tokens x values][tokens x scales]: two views */
+    KVT_NAMED_OPAQUE = 1u << 2       /* K and V are one opaque row of 2 x head_bytes */
 };
 
 /*

@@ -15,9 +15,10 @@ enum {
     KVT_ROPE_PAIRS_MAX = 512 /* of a window */
 };
 
-typedef enum kvt_rope_pairing {                    /* which two elements of a window of d turn together */
-                                KVT_ROPE_NEOX = 0, /* i and i + d/2 */
-                                KVT_ROPE_GPTJ = 1  /* 2i and 2i + 1 */
+/* which two elements of a window of d turn together */
+typedef enum kvt_rope_pairing {
+    KVT_ROPE_NEOX = 0, /* i and i + d/2 */
+    KVT_ROPE_GPTJ = 1  /* 2i and 2i + 1 */
 } kvt_rope_pairing;
 
 typedef enum kvt_rope_element { KVT_ROPE_BF16 = 0, KVT_ROPE_FP16 = 1, KVT_ROPE_FP32 = 2 } kvt_rope_element;

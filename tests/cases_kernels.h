@@ -12,13 +12,14 @@
 
 enum { KVT_CASE_MOVES_MAX = 3, KVT_CASE_TEXT_BYTES = 256 };
 
-typedef enum kvt_case_ids { /* how the pages of a chunk lie in the pool */
-                            KVT_IDS_SEQUENTIAL,
-                            KVT_IDS_REVERSED,
-                            KVT_IDS_RANDOM,
-                            KVT_IDS_EXTENTS, /* short ascending runs in random order */
-                            KVT_IDS_HOLES,   /* random, some KVT_PAGE_NONE */
-                            KVT_IDS_COUNT
+/* how the pages of a chunk lie in the pool */
+typedef enum kvt_case_ids {
+    KVT_IDS_SEQUENTIAL,
+    KVT_IDS_REVERSED,
+    KVT_IDS_RANDOM,
+    KVT_IDS_EXTENTS, /* short ascending runs in random order */
+    KVT_IDS_HOLES,   /* random, some KVT_PAGE_NONE */
+    KVT_IDS_COUNT
 } kvt_case_ids;
 
 typedef struct kvt_kernel_case {

@@ -6,6 +6,7 @@
 #include "tests/support.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 enum { MIB = 1 << 20 };
 
@@ -48,6 +49,38 @@ KVT_TEST(api, options_out_of_bounds_are_named)
     options.store_path = "/etc/hostname";
     cr_assert_eq(kvt_open(&options, &engine), KVT_INVALID);
     cr_assert_null(engine);
+}
+
+KVT_TEST(api, a_refused_open_leaves_no_directory_and_ram_alone_touches_none)
+{
+    char *base = kvt_test_tmpdir();
+    char path[600];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/new", base);
+    kvt_engine *engine = NULL;
+    kvt_options options = KVT_OPTIONS_INIT;
+    options.store_path = path;
+    options.backend = "nonsense";
+    cr_assert_lt(kvt_open(&options, &engine), 0);
+    cr_assert_neq(stat(path, &info), 0, "the directory was made for nothing");
+    options.backend = "cpu";
+    options.lower = KVT_LOWER_NONE;
+    options.host_bytes_max = MIB;
+    cr_assert_eq(kvt_open(&options, &engine), KVT_OK);
+    cr_assert_neq(stat(path, &info), 0, "RAM only");
+    kvt_close(engine);
+    kvt_test_rmtree(base);
+    kvt_free(base);
+}
+
+KVT_TEST(api, shorter_structs_than_any_release_had_are_refused)
+{
+    kvt_options options = KVT_OPTIONS_INIT;
+    kvt_engine *engine = NULL;
+    for (uint32_t bytes = 0; bytes < sizeof options; bytes++) {
+        options.struct_size = bytes;
+        refused(kvt_open(&options, &engine), "struct_size", "cut somewhere");
+    }
 }
 
 KVT_TEST(api, longer_option_structs_are_taken_when_their_tail_is_zero)
@@ -108,6 +141,11 @@ KVT_TEST(api, spaces_refuse_impossible_geometries)
     BAD(group.layer_count = 0, "layer");
     BAD(group.page_tokens = 0, "page_tokens");
     BAD(group.view_count = 0, "view");
+    BAD((group.page_count = 0, group.view_count = 0), "view");
+    BAD((group.page_count = 0, group.view_count = 1000), "view");
+    BAD((group.page_count = 0, group.views[0].plane_count = 77), "plane");
+    BAD((group.page_count = 0, group.views[0].head_bytes = 0), "head_bytes");
+    BAD((group.page_count = 0, group.page_tokens = 7), "page_tokens");
     BAD(group.view_count = 5, "view");
     BAD(group.views[0].head_bytes = 0, "head_bytes");
     BAD(group.views[0].plane_count = 3, "plane");

@@ -3,9 +3,13 @@
  * The engine through its header: save, match, load, by key, leases, quotas, scans; RAM only, and over a tier double
  * that keeps its records across close and open.
  */
+#include "compress/compress.h"
 #include "tests/engine_rig.h"
 #include "tests/support.h"
 #include "tests/tier_double.h"
+
+#include <pthread.h>
+#include <stdio.h>
 
 enum { COUNT = 8 * RIG_CHUNK_TOKENS + 5, MIB = 1 << 20 };
 
@@ -267,23 +271,148 @@ KVT_TEST(engine, removed_records_are_gone_from_every_tier)
     kvt_double_remove();
 }
 
-KVT_TEST(engine, a_quota_refuses_and_what_it_refused_is_not_there)
+/* Two groups; the first save knows the pages of one only. */
+KVT_TEST(engine, a_record_of_some_groups_makes_way_for_one_of_all)
 {
     rig r;
     uint32_t tokens[COUNT];
     rig_init(&r, false, 4 * MIB);
-    r.space_options.quota_bytes_max = 3 * (RIG_BLOB_BYTES + 1024);
+    kvt_group groups[2] = {r.group, r.group};
+    r.space_options.groups = groups;
+    r.space_options.group_count = 2;
     rig_open(&r);
-    rig_prompt(tokens, COUNT, 0, 5);
-    rig_fill(&r, tokens, COUNT);
-    kvt_completion saved = rig_save(&r, tokens, COUNT);
-    cr_assert_neq(saved.status, KVT_OK);
-    cr_assert_eq(saved.cause, KVT_REJECTED);
+    rig_prompt(tokens, 8 * RIG_CHUNK_TOKENS, 0, 5);
+    rig_fill(&r, tokens, 8 * RIG_CHUNK_TOKENS);
+    kvt_page_list lists[2];
+    kvt_request request = rig_request(&r, tokens, 8 * RIG_CHUNK_TOKENS, &lists[0]);
+    lists[1] = (kvt_page_list){0};
+    request.pages = lists, request.group_count = 2;
+    kvt_ticket ticket;
+    cr_assert_eq(kvt_save(r.space, &request, &ticket), KVT_OK);
+    kvt_completion done = rig_finish(&r, ticket);
+    cr_assert_eq(done.status, KVT_OK);
+    cr_assert_eq(done.groups, 1);
+    lists[1] = lists[0];
+    cr_assert_eq(kvt_load(r.space, &request, &ticket), KVT_OK);
+    done = rig_finish(&r, ticket);
+    cr_assert_eq(done.status, KVT_PARTIAL, "pages were named that got nothing");
+    cr_assert_eq(done.groups, 1);
+    cr_assert_eq(kvt_save(r.space, &request, &ticket), KVT_OK);
+    done = rig_finish(&r, ticket);
+    cr_assert_eq(done.status, KVT_OK);
+    cr_assert_eq(done.groups, 3);
+    rig_poison(&r);
+    cr_assert_eq(kvt_load(r.space, &request, &ticket), KVT_OK);
+    done = rig_finish(&r, ticket);
+    cr_assert_eq(done.status, KVT_OK);
+    cr_assert_eq(done.groups, 3);
+    cr_assert(rig_holds(&r, tokens, 0, 8 * RIG_CHUNK_TOKENS));
+    rig_destroy(&r);
+}
+
+KVT_TEST(engine, other_bytes_are_noticed_whatever_the_codec)
+{
+    rig r;
+    static uint8_t a[100000], b[100000];
+    if (kvt_codec_by_id(KVT_CODEC_ZSTD) == NULL) {
+        fprintf(stderr, "engine: skipped, zstd is not built in\n");
+        return;
+    }
+    memset(a, 'a', sizeof a);
+    memset(b, 'b', sizeof b);
+    kvt_double_install();
+    rig_init(&r, true, 4 * MIB);
+    r.space_options.codec = KVT_CODEC_ZSTD;
+    r.options.flags |= KVT_OPEN_WRITE_THROUGH;
+    rig_open(&r);
+    kvt_item item = {.key = rig_key(1), .buffer = a, .bytes = sizeof a};
+    cr_assert_eq(rig_put(&r, &item, 1, 0).status, KVT_OK);
+    for (int below = 0; below < 2; below++) {
+        item.buffer = b;
+        kvt_completion other = rig_put(&r, &item, 1, 0);
+        cr_assert_eq(other.status, KVT_REJECTED, "below %d", below);
+        cr_assert_eq(other.cause, KVT_EXISTS);
+        item.buffer = a;
+        cr_assert_eq(rig_put(&r, &item, 1, 0).status, KVT_OK, "the same, below %d", below);
+        kvt_evict(r.space, &item.key, 1);
+    }
+    rig_destroy(&r);
+    kvt_double_remove();
+}
+
+typedef struct opener {
+    rig *r;
+    pthread_barrier_t *start;
+    uint32_t failures;
+} opener;
+
+static void *open_spaces(void *arg)
+{
+    opener *o = arg;
+    for (int i = 0; i < 20; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "model %d", i);
+        kvt_space_options options = o->r->space_options;
+        options.model = name;
+        kvt_space *space = NULL;
+        pthread_barrier_wait(o->start);
+        if (kvt_space_open(o->r->engine, &options, &space) == KVT_OK)
+            kvt_space_close(space);
+        else
+            o->failures++;
+    }
+    return NULL;
+}
+
+KVT_TEST(engine, threads_open_the_same_new_space)
+{
+    enum { THREADS = 4 };
+    rig r;
+    pthread_t threads[THREADS];
+    pthread_barrier_t start;
+    opener openers[THREADS];
+    kvt_double_install();
+    rig_init(&r, true, 4 * MIB);
+    rig_open(&r);
+    pthread_barrier_init(&start, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++) {
+        openers[i] = (opener){&r, &start, 0};
+        cr_assert_eq(pthread_create(&threads[i], NULL, open_spaces, &openers[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        cr_assert_eq(openers[i].failures, 0);
+    }
+    pthread_barrier_destroy(&start);
+    rig_destroy(&r);
+    kvt_double_remove();
+}
+
+KVT_TEST(engine, a_damaged_description_is_noticed_and_written_again)
+{
+    rig r;
+    char path[600], name[KVT_KEY_TEXT_BYTES];
+    kvt_double_install();
+    rig_init(&r, true, 4 * MIB);
+    rig_open(&r);
     kvt_space_info info;
     kvt_space_get_info(r.space, &info);
-    cr_assert_eq(info.record_count, 3);
-    cr_assert_leq(info.stored_bytes, r.space_options.quota_bytes_max);
+    kvt_key id = info.id;
+    kvt_key_to_text(&id, name);
+    snprintf(path, sizeof path, "%s/spaces/%s", r.store, name);
+    rig_close(&r);
+    FILE *file = fopen(path, "r+");
+    cr_assert_not_null(file);
+    cr_assert_eq(fputs("kvtier-space=1\nmodel=X", file) < 0, 0);
+    fclose(file);
+    cr_assert_eq(kvt_open(&r.options, &r.engine), KVT_OK);
+    kvt_space *found = NULL;
+    cr_assert_eq(kvt_space_find(r.engine, &id, &found), KVT_CORRUPT, "%s", kvt_last_error());
+    cr_assert_eq(kvt_space_open(r.engine, &r.space_options, &r.space), KVT_OK, "%s", kvt_last_error());
+    cr_assert_eq(kvt_space_find(r.engine, &id, &found), KVT_OK, "%s", kvt_last_error());
+    kvt_space_close(found);
     rig_destroy(&r);
+    kvt_double_remove();
 }
 
 KVT_TEST(engine, leases_keep_a_copy_and_stale_ones_are_noticed)
@@ -318,6 +447,10 @@ KVT_TEST(engine, a_pin_ends_by_itself)
     kvt_item item = {.key = rig_key(1), .buffer = blob, .bytes = sizeof blob};
     rig_put(&r, &item, 1, 0);
     cr_assert_eq(kvt_pin(r.space, &item.key, 1, 50), KVT_OK);
+    cr_assert_eq(kvt_pin(r.space, &item.key, 1, 1), KVT_OK, "a shorter one changes nothing");
+    uint64_t short_end = kvt_now_ns() + 5000000;
+    while (kvt_now_ns() < short_end) {
+    }
     cr_assert_eq(kvt_remove(r.space, &item.key, 1, NULL), KVT_BUSY);
     uint64_t end = kvt_now_ns() + 80000000;
     while (kvt_now_ns() < end) {

@@ -48,11 +48,12 @@ kvt_status kvt_super_decode(const uint8_t block[KVT_BLOCK_BYTES], uint32_t slot,
 
 /* ---- segments ---- */
 
-typedef enum kvt_segment_mark { /* stored values, frozen with the format */
-                                KVT_SEGMENT_MARK_OPEN = 1,
-                                KVT_SEGMENT_MARK_SEALED = 2, /* in checkpoint rows only */
-                                KVT_SEGMENT_MARK_FREE = 3,
-                                KVT_SEGMENT_MARK_QUARANTINED = 4
+/* stored values, frozen with the format */
+typedef enum kvt_segment_mark {
+    KVT_SEGMENT_MARK_OPEN = 1,
+    KVT_SEGMENT_MARK_SEALED = 2, /* in checkpoint rows only */
+    KVT_SEGMENT_MARK_FREE = 3,
+    KVT_SEGMENT_MARK_QUARANTINED = 4
 } kvt_segment_mark;
 
 typedef struct kvt_segment_header {

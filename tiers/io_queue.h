@@ -9,13 +9,14 @@
 
 #include "tiers/io.h"
 
-enum {                        /* what kvt_io_op.io_private holds while an operation is under way */
-       KVT_IO_OP_FILE = 0,    /* file descriptor, or what the implementation calls a file */
-       KVT_IO_OP_ALIGN = 1,   /* alignment of the file */
-       KVT_IO_OP_ISSUED = 2,  /* bytes cut into pieces so far */
-       KVT_IO_OP_PENDING = 3, /* pieces not settled */
-       KVT_IO_OP_ORDER = 4,   /* arrival */
-       KVT_IO_OP_EXTRA = 5    /* of the implementation */
+/* what kvt_io_op.io_private holds while an operation is under way */
+enum {
+    KVT_IO_OP_FILE = 0,    /* file descriptor, or what the implementation calls a file */
+    KVT_IO_OP_ALIGN = 1,   /* alignment of the file */
+    KVT_IO_OP_ISSUED = 2,  /* bytes cut into pieces so far */
+    KVT_IO_OP_PENDING = 3, /* pieces not settled */
+    KVT_IO_OP_ORDER = 4,   /* arrival */
+    KVT_IO_OP_EXTRA = 5    /* of the implementation */
 };
 
 enum {

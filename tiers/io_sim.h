@@ -52,16 +52,17 @@ uint64_t kvt_sim_run(kvt_sim_disk *disk);
 
 /* ---- faults ---- */
 
-typedef enum kvt_sim_verb { /* the first three are kvt_io_verb */
-                            KVT_SIM_READ = 0,
-                            KVT_SIM_WRITE = 1,
-                            KVT_SIM_SYNC = 2,
-                            KVT_SIM_ALLOCATE = 3,
-                            KVT_SIM_TRUNCATE = 4,
-                            KVT_SIM_RENAME = 5,
-                            KVT_SIM_UNLINK = 6,
-                            KVT_SIM_CREATE = 7,
-                            KVT_SIM_SYNC_DIRECTORY = 8
+/* the first three are kvt_io_verb */
+typedef enum kvt_sim_verb {
+    KVT_SIM_READ = 0,
+    KVT_SIM_WRITE = 1,
+    KVT_SIM_SYNC = 2,
+    KVT_SIM_ALLOCATE = 3,
+    KVT_SIM_TRUNCATE = 4,
+    KVT_SIM_RENAME = 5,
+    KVT_SIM_UNLINK = 6,
+    KVT_SIM_CREATE = 7,
+    KVT_SIM_SYNC_DIRECTORY = 8
 } kvt_sim_verb;
 
 typedef enum kvt_sim_fault {

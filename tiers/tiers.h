@@ -54,6 +54,10 @@ typedef struct kvt_place {
     uint64_t where;
     uint64_t generation;
 } kvt_place;
+static inline bool kvt_place_equal(const kvt_place *a, const kvt_place *b)
+{
+    return a->where == b->where && a->generation == b->generation;
+}
 
 /* ---- operations ---- */
 

@@ -132,8 +132,8 @@ uint64_t kvt_now_ns(void); /* CLOCK_MONOTONIC */
 /* bits of kvt_cpu_features() */
 enum {
     KVT_CPU_SSE42 = 1u << 0,
-    KVT_CPU_AVX2 = 1u << 1,  /* and BMI2 */
-    KVT_CPU_AVX512 = 1u << 2, /* F, BW, VL, DQ, and BMI2 */
+    KVT_CPU_AVX2 = 1u << 1,        /* and BMI2 */
+    KVT_CPU_AVX512 = 1u << 2,      /* F, BW, VL, DQ, and BMI2 */
     KVT_CPU_AVX512_BYTES = 1u << 3 /* AVX512, and VBMI and VBMI2: byte permutations and expansion */
 };
 /* What this CPU and OS offer, less what kvt_cpu_mask() hides (tests: run every variant on one machine). */
