@@ -26,6 +26,29 @@ cc -std=c17 -Wall -Wextra -Werror "$source/docs/example.c" -o "$work/example" $(
 "$work/example" "$work/store_pc" | grep -q "every byte is back"
 echo "install: example with pkg-config: every byte is back"
 
+# The installed command finds the RocksDB module in a prefix it was not configured for, and in one that was moved.
+if [ -n "$(find "$work/prefix" -name kvtier_rocks.so)" ]; then
+    echo "a blob" >"$work/blob"
+    cp -r "$work/prefix" "$work/moved"
+    for prefix in prefix moved; do
+        key=00112233445566778899aabbccddeeff
+        "$work/$prefix/bin/kvtier" put -s "$work/rocks_$prefix" --tier rocks --disk-bytes 64M "$key" --model m -f "$work/blob" >/dev/null
+        "$work/$prefix/bin/kvtier" get -s "$work/rocks_$prefix" "$key" | cmp - "$work/blob"
+        "$work/$prefix/bin/kvtier" doctor -o csv -H >"$work/said"
+        grep -q "^rocksdb,good,.*$work/$prefix" "$work/said"
+        echo "install: the command in $prefix loads its RocksDB module"
+    done
+    mkdir "$work/alone"
+    cp "$work/prefix/bin/kvtier" "$work/alone"
+    if "$work/alone/kvtier" put -s "$work/none" --tier rocks --disk-bytes 64M "$key" --model m -f "$work/blob" 2>"$work/said"; then
+        echo "install: a module was found where there is none"
+        exit 1
+    fi
+    grep -q "looked in $work/alone/" "$work/said"
+    [ ! -e "$work/none" ]
+    echo "install: without its module the command says where it looked, and leaves no store"
+fi
+
 printf '#include "kvtier.h"\nint main(void) { return kvt_version() == 0; }\n' >"$work/header.c"
 for standard in c11 c17; do
     cc -std=$standard -Wall -Wextra -Wpedantic -Werror -I"$work/prefix/include" -c "$work/header.c" -o "$work/header.o"
