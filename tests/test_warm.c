@@ -449,7 +449,7 @@ KVT_TEST(warm, wrong_input_is_refused_and_no_store_is_made)
         {&plain, "--rank 2 --rank-count 2", 2, "--rank-count"},
         {&plain, "--tokens %s/none.jsonl", 1, "cannot be opened"},
         {&plain, "--tokens %s/kv.safetensors --chunk-tokens 0", 2, "bounds"},
-        {&plain, "--codec lz4", 2, "raw or zstd"},
+        {&plain, "--codec lz4", 2, "no codec; give raw"},
         {&plain, "%s/none.safetensors", 1, "cannot be opened"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

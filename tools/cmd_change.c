@@ -149,8 +149,8 @@ static int find_chunk(const get_args *args, kvt_engine *engine, const kvt_prompt
     if (status != KVT_OK)
         code = cli_fail_status(status, args->prompt_tokens);
     else if (args->chunk >= chunks)
-        code = cli_fail(CLI_NOT_FOUND, args->prompt_tokens, "the prompt has %zu full chunks; --chunk counts from 0",
-                        chunks);
+        code = cli_fail(CLI_NOT_FOUND, args->prompt_tokens, "the prompt has %zu full chunk%s; --chunk counts from 0",
+                        chunks, cli_plural(chunks));
     else if (keys == NULL)
         code = cli_fail(CLI_FAILURE, args->prompt_tokens, "out of memory");
     else if ((status = kvt_chunk_keys(space, tokens, count, keys, chunks, &chunks)) != KVT_OK)

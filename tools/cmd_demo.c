@@ -98,8 +98,9 @@ static void report_what(cli_report *report, const demo_args *args, const kvt_rep
     kvt_machine machine;
     kvt_machine_get(&machine);
     kvt_scratch_filesystem(o->store, filesystem, sizeof filesystem);
-    snprintf(text, sizeof text, "%" PRIu64 " conversations x %" PRIu64 " turns, %s with %u of 32 layers",
-             args->conversations, args->turns, o->geometry->name, o->geometry->layer_count);
+    snprintf(text, sizeof text, "%" PRIu64 " conversation%s x %" PRIu64 " turns, %s with %u of 32 layers",
+             args->conversations, cli_plural(args->conversations), args->turns, o->geometry->name,
+             o->geometry->layer_count);
     cli_report_text(report, "workload", "workload", text);
     cli_report_text(report, "store", "store", o->store);
     cli_report_text(report, "file_system", "file system", filesystem);

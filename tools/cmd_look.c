@@ -217,9 +217,13 @@ static int show_space(const cli_context *context, kvt_engine *engine, const char
         cli_report_text(report, "space", "space", text);
         cli_report_u64(report, "record_count", "records", CLI_UNIT_NONE, info.record_count);
         cli_report_u64(report, "stored_bytes", "stored", CLI_UNIT_BYTES, info.stored_bytes);
-        bool opaque = info.chunk_tokens == 0; /* blobs of any size, which have no tokens */
-        cli_report_u64(report, "chunk_tokens", opaque ? NULL : "chunk tokens", CLI_UNIT_NONE, info.chunk_tokens);
-        cli_report_u64(report, "blob_bytes", opaque ? NULL : "blob", CLI_UNIT_BYTES, info.blob_bytes);
+        if (info.chunk_tokens == 0) { /* opaque blobs of any size, which have no tokens */
+            cli_report_text(report, "chunk_tokens", "chunk tokens", NULL);
+            cli_report_text(report, "blob_bytes", "blob", NULL);
+        } else {
+            cli_report_u64(report, "chunk_tokens", "chunk tokens", CLI_UNIT_NONE, info.chunk_tokens);
+            cli_report_u64(report, "blob_bytes", "blob", CLI_UNIT_BYTES, info.blob_bytes);
+        }
         cli_report_text(report, "descriptor", NULL, info.text);
         code = cli_report_close(report);
         if (context->global.format <= CLI_FORMAT_WIDE)

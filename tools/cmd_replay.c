@@ -83,7 +83,7 @@ static const cli_option OPTIONS[] = {
      .kind = CLI_TEXT,
      .value = "SIZE|PERCENT",
      AT(disk_bytes),
-     .text = "Disk space, likewise; default " CLI_TRACE_DISK_DEFAULT},
+     .text = "Disk space, likewise, preallocated; default " CLI_TRACE_DISK_DEFAULT},
     {.name = "segment-bytes",
      .kind = CLI_SIZE,
      .value = "SIZE",
@@ -108,7 +108,7 @@ static const cli_option OPTIONS[] = {
      .text = "Do not limit the bytes written a day of trace time"},
     {.name = "codec",
      .kind = CLI_CHOICE,
-     .value = "raw|zstd",
+     .value = "raw|zstd|xpack|rans",
      AT(codec),
      .text = "How records are encoded; default raw"},
     {.name = "io",
@@ -241,6 +241,8 @@ static int run_on_store(const cli_context *context, const kvt_trace *trace, kvt_
         int meaning = meaning_of(context, options, result);
         code = meaning != CLI_OK ? meaning : code;
     }
+    if (status != KVT_OK && scratch.made)
+        kvt_scratch_unmake(scratch.path, true);
     kvt_scratch_close(&scratch);
     kvt_free(result);
     return code;

@@ -81,7 +81,9 @@ void kvt_scratch_close(kvt_scratch *scratch)
 {
     if (scratch->remove)
         kvt_scratch_remove(scratch->path);
-    scratch->remove = false;
+    else if (scratch->made)
+        (void)rmdir(scratch->path); /* if nothing came into it */
+    scratch->made = scratch->remove = false;
 }
 
 /* Does the mount point hold the path? Its length, else -1. */

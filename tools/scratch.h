@@ -19,7 +19,7 @@ typedef struct kvt_scratch {
 const char *kvt_scratch_named(const char *store);
 /* `given` may be NULL: a new directory in the current one, called <name>-XXXXXX. */
 kvt_status kvt_scratch_open(const char *given, const char *name, kvt_scratch *out);
-/* Remove it, if it was made by open. */
+/* Remove it, if it was made by open without a name; a named one that was made stays unless it is empty. */
 void kvt_scratch_close(kvt_scratch *scratch);
 /* Clean up where a store could not be made: what every store begins with goes, and then the folder if it was made for
  * it, but only if no store is there and nobody is at work on one. Whatever else is in it stays, and keeps it. */
