@@ -318,6 +318,22 @@ void file_stage_forget(file_stage *stage, uint64_t number)
     stage->row_count--;
 }
 
+kvt_status file_stage_erase(file_stage *stage, uint64_t first, uint64_t end, uint64_t step)
+{
+    kvt_place *places = calloc(stage->row_slots, sizeof *places);
+    size_t count = 0;
+    for (uint64_t i = first; i < end; i += step) {
+        const stage_row *row = file_stage_find(stage, i);
+        if (row == NULL)
+            continue;
+        places[count++] = row->place;
+        file_stage_forget(stage, i);
+    }
+    kvt_status status = kvt_tier_erase(stage->tier, places, count);
+    free(places);
+    return status;
+}
+
 kvt_status file_stage_read(file_stage *stage, uint64_t number, uint64_t bytes)
 {
     const stage_row *row = file_stage_find(stage, number);

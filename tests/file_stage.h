@@ -67,6 +67,8 @@ void file_stage_run(file_stage *stage, kvt_tier_op *op);
 void file_stage_run_list(file_stage *stage, kvt_tier_op *list, int count, _Atomic int *ended);
 stage_row *file_stage_find(file_stage *stage, uint64_t number); /* NULL: not known; locks */
 void file_stage_forget(file_stage *stage, uint64_t number);
+/* Forget those of first, first + step, ... < end that are known, and have the tier erase them with one call. */
+kvt_status file_stage_erase(file_stage *stage, uint64_t first, uint64_t end, uint64_t step);
 uint32_t file_stage_count(file_stage *stage);
 
 #endif

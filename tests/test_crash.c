@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Crashes of the file tier over the simulated disk. A script of writes, reads, evictions, checkpoints and reopens is
- * stopped at every change of the disk in turn; then the process dies or the power fails, in several ways, also once
- * more during recovery. Whatever comes back must be what was written; what was acknowledged must be there after the
- * death of the process, what was sealed also after a power cut.
+ * Crashes of the file tier over the simulated disk. A script of writes, reads, evictions, erasures, checkpoints and
+ * reopens is stopped at every change of the disk in turn; then the process dies or the power fails, in several ways,
+ * also once more during recovery. Whatever comes back must be what was written; what was acknowledged must be there
+ * after the death of the process, what was sealed also after a power cut; what was erased must stay away.
  */
 #include "tests/file_stage.h"
 
@@ -37,14 +37,55 @@ static uint64_t now_ns(void) { return fake_now_ns; }
 
 static uint64_t size_of(uint64_t number) { return 1 + (number * 104729) % 290000; }
 
+static bool erased[RECORDS];  /* acknowledged, and not written since */
+static bool erasing[RECORDS]; /* the last one asked for was not acknowledged */
+static bool rested[RECORDS];  /* was sealed before it */
+
+static bool is_sealed(const file_stage *stage, const stage_row *row)
+{
+    const kvt_file_segment *segment = &((kvt_file *)stage->tier)->segments[row->place.where >> 32];
+    return segment->state == KVT_SEGMENT_SEALED && segment->barrier;
+}
+
+/* As the engine does it: nothing is stored under a key that is held. */
+static void write_anew(file_stage *stage, uint64_t number)
+{
+    const stage_row *row = file_stage_find(stage, number);
+    if (row != NULL) {
+        kvt_place place = row->place;
+        file_stage_forget(stage, number);
+        kvt_tier_drop(stage->tier, &place, 1);
+    }
+    erased[number] = erasing[number] = false;
+    (void)file_stage_write(stage, number, size_of(number));
+}
+
+static void erase_some(file_stage *stage, uint64_t *state)
+{
+    uint64_t first = kvt_test_random(state) % RECORDS, stride = 1 + kvt_test_random(state) % 7;
+    uint64_t end = kvt_min_u64(RECORDS, first + stride * (1 + kvt_test_random(state) % 20));
+    for (uint64_t i = first; i < end; i += stride) {
+        const stage_row *row = file_stage_find(stage, i);
+        erasing[i] = erasing[i] || row != NULL;
+        rested[i] = row != NULL && is_sealed(stage, row);
+    }
+    bool done = file_stage_erase(stage, first, end, stride) == KVT_OK;
+    for (uint64_t i = first; i < end && done; i += stride) {
+        erased[i] = erased[i] || erasing[i];
+        erasing[i] = false;
+    }
+}
+
 static void step(file_stage *stage, uint64_t *state, uint64_t *next)
 {
     uint64_t choice = kvt_test_random(state) % 100;
     uint64_t number = kvt_test_random(state) % RECORDS;
     const stage_row *row = file_stage_find(stage, number);
-    if (choice < 60) {
-        (void)file_stage_write(stage, *next % RECORDS, size_of(*next % RECORDS));
+    if (choice < 55) {
+        write_anew(stage, *next % RECORDS);
         (*next)++;
+    } else if (choice < 60) {
+        erase_some(stage, state);
     } else if (choice < 75 && row != NULL) {
         (void)file_stage_read(stage, number, size_of(number));
     } else if (choice < 85 && row != NULL) {
@@ -68,6 +109,8 @@ static void play(file_stage *stage, stopper *s, uint64_t seed)
 {
     uint64_t state = seed, next = 0;
     fake_now_ns = 1;
+    memset(erased, 0, sizeof erased);
+    memset(erasing, 0, sizeof erasing);
     stage->setup.now_ns = now_ns;
     kvt_sim_set_hook(stage->disk, stop_there, s);
     if (file_stage_open(stage) != KVT_OK)
@@ -91,9 +134,8 @@ static void note_promises(file_stage *stage, promise *out)
         const stage_row *row = file_stage_find(stage, i);
         if (row == NULL)
             continue;
-        const kvt_file_segment *segment = &file->segments[row->place.where >> 32];
         out->acknowledged[i] = true;
-        out->sealed[i] = segment->state == KVT_SEGMENT_SEALED && segment->barrier;
+        out->sealed[i] = is_sealed(stage, row);
     }
 }
 
@@ -115,12 +157,17 @@ static uint32_t verify(file_stage *stage, const promise *promised, bool power, c
 {
     uint32_t there = 0;
     for (uint64_t i = 0; i < RECORDS; i++) {
+        bool known = file_stage_find(stage, i) != NULL;
         kvt_status status = file_stage_read(stage, i, size_of(i));
         bool must = power ? promised->sealed[i] : promised->acknowledged[i];
         cr_assert(status == KVT_OK || !must, "%s: record %u was promised, but is %s", where, (unsigned)i,
                   kvt_status_name(status));
+        cr_assert(!erased[i] || !known, "%s: record %u was erased, and is back", where, (unsigned)i);
+        cr_assert(!erasing[i] || !rested[i] || !known || status == KVT_OK, "%s: record %u is half erased", where,
+                  (unsigned)i);
         there += status == KVT_OK;
     }
+    cr_assert(power || stage->damaged == 0, "%s: %u records are known, but not there", where, (unsigned)stage->damaged);
     return there;
 }
 

@@ -18,6 +18,8 @@ void kvt_file_finish(kvt_file *file, kvt_tier_op *op, kvt_status status, int32_t
 void kvt_file_finish_slot(kvt_file_slot *slot, kvt_status status);
 /* Start an operation that was accepted. */
 void kvt_file_start(kvt_file *file, kvt_tier_op *op);
+/* Forget what lies at these places. Locked. */
+void kvt_file_drop(kvt_file *file, const kvt_place *places, size_t count);
 void kvt_file_queue_push(kvt_file_queue *queue, kvt_tier_op *op);
 kvt_tier_op *kvt_file_queue_pop(kvt_file_queue *queue);
 kvt_file_slot *kvt_file_slot_take(kvt_file *file);            /* locked; NULL: none free */
@@ -81,6 +83,10 @@ kvt_status kvt_file_header_write(kvt_file *file, uint32_t segment, kvt_segment_m
 kvt_status kvt_file_footer_write(kvt_file *file, uint32_t segment); /* KVT_MISS: no record left, nothing was written */
 /* count encoded entries, with a block to spare behind their padding. */
 kvt_status kvt_file_footer_put(kvt_file *file, uint32_t segment, uint64_t generation, uint8_t *entries, uint32_t count);
+/* The same over a longer one, whose padded entries took old_bytes: what is left of those becomes zero. */
+kvt_status kvt_file_footer_replace(kvt_file *file, uint32_t segment, uint64_t generation, uint8_t *entries,
+                                   uint32_t count, uint64_t old_bytes);
+kvt_status kvt_file_write_counted(kvt_file *file, uint64_t offset, const void *memory, uint64_t bytes);
 void kvt_file_segment_sealed(kvt_file *file, kvt_file_segment *segment, bool barrier); /* locked */
 uint64_t kvt_file_generation_next(kvt_file *file); /* locked; 0: none left in this epoch */
 
@@ -95,6 +101,18 @@ void kvt_file_condemned_settle(kvt_file *file);
 /* A record turned out to be bad: forget it and tell the host. Not locked. */
 void kvt_file_record_damaged(kvt_file *file, const kvt_tier_op *op);
 
+/* ---- file_erase.c ---- */
+/* Drop these records, and let no later open find them nor what was dropped before; blocks. Not locked. KVT_OK;
+ * KVT_REJECTED: writes are off; KVT_IO; KVT_BUSY: a stuck device. */
+kvt_status kvt_file_erase(kvt_file *file, const kvt_place *places, size_t count);
+/* This segment's dead records wait to be overwritten: it is not given away before. Locked. */
+static inline bool kvt_file_erase_pending(const kvt_file *file, const kvt_file_segment *segment)
+{
+    return segment->dead_count != 0 && file->erase_asked != file->erase_done;
+}
+/* The keeper's part, a few segments at a time. true: there is more. Not locked. */
+bool kvt_file_erase_step(kvt_file *file);
+
 /* ---- file_keeper.c ---- */
 kvt_status kvt_file_keeper_start(kvt_file *file);
 void kvt_file_keeper_stop(kvt_file *file);
@@ -102,6 +120,8 @@ void kvt_file_keeper_wake(kvt_file *file); /* locked */
 void kvt_file_dirty(kvt_file *file);       /* locked: a checkpoint would say something new */
 /* One round: prepare, seal, recycle, checkpoint, as far as needed. Not locked. Nanoseconds until the next is due. */
 uint64_t kvt_file_keep(kvt_file *file);
+/* Not locked. A failed one has its consequences. */
+kvt_status kvt_file_barrier(kvt_file *file);
 /* Seal everything open, for a clean close. Not locked; no operation is under way. */
 void kvt_file_seal_all(kvt_file *file);
 

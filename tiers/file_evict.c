@@ -43,7 +43,7 @@ static uint32_t choose_victim(const kvt_file *file)
     for (uint32_t i = 0; i < file->segment_count; i++) {
         const kvt_file_segment *segment = &file->segments[i];
         if (segment->state != KVT_SEGMENT_SEALED || segment->readers != 0 ||
-            segment->refused_round == file->eviction_round)
+            segment->refused_round == file->eviction_round || kvt_file_erase_pending(file, segment))
             continue;
         if (segment->live_count == 0)
             return i;

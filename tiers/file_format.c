@@ -382,7 +382,7 @@ kvt_status kvt_footer_trailer_decode(const kvt_uuid *uuid, uint64_t segment_byte
         .last_seq = kvt_load_le64(block + FOOTER_LAST_SEQ),
         .entries_crc = kvt_load_le32(block + FOOTER_ENTRIES_CRC),
     };
-    if (trailer.count < 1 || trailer.count > kvt_footer_count_max(segment_bytes))
+    if (trailer.count > kvt_footer_count_max(segment_bytes))
         return KVT_CORRUPT;
     if (kvt_load_le64(block + FOOTER_OFFSET) != footer_offset(segment_bytes, trailer.count) ||
         !all_zero(block + FOOTER_END, KVT_BLOCK_BYTES - FOOTER_END))

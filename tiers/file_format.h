@@ -123,7 +123,7 @@ kvt_status kvt_footer_entry_decode(const uint8_t bytes[KVT_FOOTER_ENTRY_BYTES], 
 
 typedef struct kvt_footer_trailer {
     uint32_t segment;
-    uint32_t count; /* 1.. */
+    uint32_t count; /* 0: every record was erased */
     uint64_t generation;
     uint64_t last_seq;
     uint32_t entries_crc; /* of the padded entries */

@@ -32,7 +32,9 @@ enum {
 typedef enum kvt_file_entry_state {
     KVT_ENTRY_STORING = 0,
     KVT_ENTRY_LIVE = 1,
-    KVT_ENTRY_DEAD = 2
+    KVT_ENTRY_DEAD = 2, /* forgotten here, but the disk may still tell of it */
+    KVT_ENTRY_ERASING = 3,
+    KVT_ENTRY_ERASED = 4
 } kvt_file_entry_state;
 typedef struct kvt_file_entry {
     kvt_key space;
@@ -65,21 +67,21 @@ typedef enum kvt_segment_state {
 
 typedef struct kvt_file_segment {
     uint64_t generation;
-    uint64_t touched;    /* kvt_file.uses at the last touch */
-    uint64_t live_bytes; /* stored bytes of live records */
+    uint64_t touched; /* kvt_file.uses at the last touch */
     uint32_t state;
     uint32_t readers;
     uint32_t writers;
     uint32_t next_block;  /* where the next record goes */
     uint32_t entry_count; /* reservations */
     uint32_t live_count;
-    uint32_t live_blocks;
+    uint32_t dead_count; /* entries in state DEAD */
     uint32_t first_chunk;
     uint32_t last_chunk;
     uint32_t footer;        /* index of kvt_file.footers while OPEN or SEALING */
     uint32_t refused_round; /* eviction round in which the host said no */
     uint16_t damaged;
-    bool barrier; /* sealed under a barrier that completed */
+    bool barrier;      /* sealed under a barrier that completed */
+    bool open_on_disk; /* its header there may say OPEN, whatever the state here */
 } kvt_file_segment;
 
 /* Entries of a segment that is not sealed yet, encoded, and the trailer behind them when it is. */
@@ -183,6 +185,11 @@ struct kvt_file {
     uint64_t checkpoint_seq;
     uint8_t *scratch; /* KVT_FILE_SCRATCH_BYTES, aligned */
     uint8_t *checkpoint_buffer;
+    uint8_t *erase_buffer; /* a footer */
+
+    /* erasures: callers ask and wait for `idle`, the keeper does them all at once */
+    uint64_t erase_asked, erase_done, erase_steps; /* steps tell slow from stuck */
+    kvt_status erase_status;
 
     kvt_tier_stats counts; /* counters only */
     uint32_t reads_now, writes_now;

@@ -75,7 +75,7 @@ static void drop_empty(kvt_file *file, uint32_t number)
 {
     kvt_file_segment *segment = &file->segments[number];
     uint32_t readers = segment->readers;
-    if (segment->state != KVT_SEGMENT_SEALING)
+    if (segment->state != KVT_SEGMENT_SEALING || kvt_file_erase_pending(file, segment))
         return;
     if (readers == 0) {
         kvt_file_segment_free(file, segment);
@@ -90,8 +90,10 @@ static void write_blocks(kvt_file *file, round_work *work)
     for (uint32_t i = 0; i < work->sealing_count; i++) {
         kvt_status status = kvt_file_footer_write(file, work->sealing[i]);
         pthread_mutex_lock(&file->lock);
-        if (status == KVT_MISS)
+        if (status == KVT_MISS) {
             drop_empty(file, work->sealing[i]);
+            work->sealing[i] = KVT_FILE_NONE;
+        }
         pthread_mutex_unlock(&file->lock);
         work->written |= status != KVT_MISS;
     }
@@ -107,7 +109,7 @@ static void write_blocks(kvt_file *file, round_work *work)
     }
 }
 
-static kvt_status barrier(kvt_file *file)
+kvt_status kvt_file_barrier(kvt_file *file)
 {
     kvt_status status = kvt_io_sync(file->io, file->data_file);
     pthread_mutex_lock(&file->lock);
@@ -123,6 +125,8 @@ static kvt_status barrier(kvt_file *file)
 static void settle(kvt_file *file, const round_work *work)
 {
     for (uint32_t i = 0; i < work->sealing_count; i++) {
+        if (work->sealing[i] == KVT_FILE_NONE)
+            continue;
         kvt_file_segment *segment = &file->segments[work->sealing[i]];
         if (segment->state == KVT_SEGMENT_SEALING)
             kvt_file_segment_sealed(file, segment, file->durable);
@@ -154,17 +158,20 @@ uint64_t kvt_file_keep(kvt_file *file)
     round_work work = {.sealing_count = 0};
     pthread_mutex_lock(&file->lock);
     file->woken = false;
+    pthread_mutex_unlock(&file->lock);
+    bool erasing = kvt_file_erase_step(file);
+    pthread_mutex_lock(&file->lock);
     plan(file, &work);
     pthread_mutex_unlock(&file->lock);
     write_blocks(file, &work);
-    bool good = !work.written || !file->durable || barrier(file) == KVT_OK;
+    bool good = !work.written || !file->durable || kvt_file_barrier(file) == KVT_OK;
     pthread_mutex_lock(&file->lock);
     if (good)
         settle(file, &work);
     bool checkpoint = checkpoint_due(file) == 0;
     pthread_cond_broadcast(&file->idle);
     pthread_mutex_unlock(&file->lock);
-    bool waiting = kvt_file_write_resume(file);
+    bool waiting = kvt_file_write_resume(file) || erasing;
     if (checkpoint && kvt_file_checkpoint_write(file) != KVT_OK)
         kvt_log_write(&file->host.log, KVT_LOG_WARN, "%s: no checkpoint was written: %s", file->path_text,
                       kvt_last_error());

@@ -92,9 +92,11 @@ static void take_header(recovery *r, uint32_t number, const uint8_t *block)
     kvt_file_segment *segment = &r->file->segments[number];
     kvt_segment_header header;
     kvt_file_segment_free(r->file, segment);
+    segment->open_on_disk = false;
     if (kvt_segment_header_decode(&r->file->super.uuid, number, block, &header) != KVT_OK)
         return;
     segment->generation = header.generation;
+    segment->open_on_disk = header.mark == KVT_SEGMENT_MARK_OPEN;
     r->first_seqs[number] = header.first_seq;
     r->epoch = kvt_max_u64(r->epoch, header.generation >> 32);
     if (header.mark == KVT_SEGMENT_MARK_OPEN)
@@ -114,10 +116,13 @@ static void read_headers(recovery *r)
         read_batch(file, r->order, count, 0, KVT_BLOCK_BYTES, ops);
         for (uint32_t i = 0; i < count; i++) {
             kvt_file_io_ended(file, KVT_IO_READ, ops[i].status);
-            if (ops[i].status != KVT_OK) /* unreadable is not free: nothing is written there */
-                file->segments[first + i].state = KVT_SEGMENT_QUARANTINED;
-            else
+            if (ops[i].status == KVT_OK) {
                 take_header(r, first + i, file->scratch + (size_t)i * KVT_BLOCK_BYTES);
+                continue;
+            }
+            /* unreadable is not free: nothing is written there, and it may hold anything */
+            file->segments[first + i].state = KVT_SEGMENT_QUARANTINED;
+            file->segments[first + i].open_on_disk = true;
         }
     }
 }
@@ -393,6 +398,7 @@ static void hand_over(recovery *r, uint32_t number, const kvt_footer_trailer *tr
         kvt_file_entry *entry = kvt_file_entry_next(file, segment, &cursor);
         kvt_footer_entry stored;
         bool whole = kvt_footer_entry_decode(entries + (size_t)i * KVT_FOOTER_ENTRY_BYTES, &stored) == KVT_OK;
+        segment->dead_count += entry->state == KVT_ENTRY_DEAD;
         if (!whole || entry->state == KVT_ENTRY_DEAD)
             continue;
         kvt_place place = kvt_file_place(number, stored.block, segment->generation);

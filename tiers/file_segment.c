@@ -83,7 +83,10 @@ void kvt_file_entry_live(kvt_file *file, kvt_file_segment *segment, kvt_file_ent
 bool kvt_file_entry_kill(kvt_file *file, kvt_file_segment *segment, kvt_file_entry *entry)
 {
     bool live = entry->state == KVT_ENTRY_LIVE;
-    entry->state = KVT_ENTRY_DEAD;
+    if (live || entry->state == KVT_ENTRY_STORING) {
+        entry->state = KVT_ENTRY_DEAD;
+        segment->dead_count++;
+    }
     if (live) {
         segment->live_count--;
         file->counts.record_count--;
@@ -108,7 +111,7 @@ void kvt_file_segment_free(kvt_file *file, kvt_file_segment *segment)
     }
     release_footer(file, segment);
     segment->first_chunk = segment->last_chunk = KVT_FILE_NONE;
-    segment->entry_count = segment->live_count = 0;
+    segment->entry_count = segment->live_count = segment->dead_count = 0;
     segment->next_block = 1;
     segment->damaged = 0;
     segment->barrier = false;
@@ -177,7 +180,7 @@ void kvt_file_segment_sealed(kvt_file *file, kvt_file_segment *segment, bool bar
 
 /* ---- blocks on disk ---- */
 
-static kvt_status write_counted(kvt_file *file, uint64_t offset, const void *memory, uint64_t bytes)
+kvt_status kvt_file_write_counted(kvt_file *file, uint64_t offset, const void *memory, uint64_t bytes)
 {
     kvt_status status = kvt_io_write_sync(file->io, file->data_file, offset, memory, bytes);
     pthread_mutex_lock(&file->lock);
@@ -190,9 +193,16 @@ kvt_status kvt_file_header_write(kvt_file *file, uint32_t number, kvt_segment_ma
 {
     pthread_mutex_lock(&file->lock);
     kvt_segment_header header = {.segment = number, .mark = mark, .generation = generation, .first_seq = file->seq + 1};
+    file->segments[number].open_on_disk |= mark == KVT_SEGMENT_MARK_OPEN;
     pthread_mutex_unlock(&file->lock);
     kvt_segment_header_encode(&file->super.uuid, &header, file->scratch);
-    return write_counted(file, kvt_file_offset(file, number, 0), file->scratch, KVT_BLOCK_BYTES);
+    kvt_status status = kvt_file_write_counted(file, kvt_file_offset(file, number, 0), file->scratch, KVT_BLOCK_BYTES);
+    if (status != KVT_OK || mark == KVT_SEGMENT_MARK_OPEN)
+        return status;
+    pthread_mutex_lock(&file->lock);
+    file->segments[number].open_on_disk = false;
+    pthread_mutex_unlock(&file->lock);
+    return KVT_OK;
 }
 
 /* Close the gaps that failed and dropped records left. Locked. The number of entries that remain. */
@@ -223,19 +233,28 @@ static uint64_t last_seq_of(const uint8_t *entries, uint32_t count)
     return last;
 }
 
-kvt_status kvt_file_footer_put(kvt_file *file, uint32_t number, uint64_t generation, uint8_t *entries, uint32_t count)
+kvt_status kvt_file_footer_replace(kvt_file *file, uint32_t number, uint64_t generation, uint8_t *entries,
+                                   uint32_t count, uint64_t old_bytes)
 {
     uint64_t used = (uint64_t)count * KVT_FOOTER_ENTRY_BYTES;
     uint64_t padded = kvt_footer_bytes(count);
-    memset(entries + used, 0, padded - used);
+    uint64_t gap = old_bytes - padded;
+    memmove(entries + gap, entries, used);
+    memset(entries, 0, gap);
+    memset(entries + gap + used, 0, padded - used);
     kvt_footer_trailer trailer = {.segment = number,
                                   .count = count,
                                   .generation = generation,
-                                  .last_seq = last_seq_of(entries, count),
-                                  .entries_crc = kvt_crc32c(0, entries, padded)};
-    kvt_footer_trailer_encode(&file->super.uuid, file->segment_bytes, &trailer, entries + padded);
+                                  .last_seq = last_seq_of(entries + gap, count),
+                                  .entries_crc = kvt_crc32c(0, entries + gap, padded)};
+    kvt_footer_trailer_encode(&file->super.uuid, file->segment_bytes, &trailer, entries + old_bytes);
     uint64_t end = kvt_file_offset(file, number, 0) + file->segment_bytes;
-    return write_counted(file, end - KVT_BLOCK_BYTES - padded, entries, padded + KVT_BLOCK_BYTES);
+    return kvt_file_write_counted(file, end - KVT_BLOCK_BYTES - old_bytes, entries, old_bytes + KVT_BLOCK_BYTES);
+}
+
+kvt_status kvt_file_footer_put(kvt_file *file, uint32_t number, uint64_t generation, uint8_t *entries, uint32_t count)
+{
+    return kvt_file_footer_replace(file, number, generation, entries, count, kvt_footer_bytes(count));
 }
 
 kvt_status kvt_file_footer_write(kvt_file *file, uint32_t number)

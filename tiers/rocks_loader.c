@@ -144,6 +144,10 @@ uint64_t kvt_rocks_live_bytes(void)
 static void rocks_close(kvt_tier *tier) { tier->ops->close(tier); }
 static void rocks_submit(kvt_tier *tier, kvt_tier_op *list) { tier->ops->submit(tier, list); }
 static void rocks_drop(kvt_tier *tier, const kvt_place *places, size_t count) { tier->ops->drop(tier, places, count); }
+static kvt_status rocks_erase(kvt_tier *tier, const kvt_place *places, size_t count)
+{
+    return tier->ops->erase(tier, places, count);
+}
 static kvt_status rocks_flush(kvt_tier *tier) { return tier->ops->flush(tier); }
 static void rocks_stats(kvt_tier *tier, kvt_tier_stats *out) { tier->ops->stats(tier, out); }
 
@@ -156,6 +160,7 @@ const kvt_tier_ops kvt_tier_rocks_ops = {
     .close = rocks_close,
     .submit = rocks_submit,
     .drop = rocks_drop,
+    .erase = rocks_erase,
     .flush = rocks_flush,
     .stats = rocks_stats,
 };

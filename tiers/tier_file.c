@@ -131,10 +131,8 @@ static void file_submit(kvt_tier *tier, kvt_tier_op *list)
     }
 }
 
-static void file_drop(kvt_tier *tier, const kvt_place *places, size_t count)
+void kvt_file_drop(kvt_file *file, const kvt_place *places, size_t count)
 {
-    kvt_file *file = (kvt_file *)tier;
-    pthread_mutex_lock(&file->lock);
     for (size_t i = 0; i < count; i++) {
         kvt_file_segment *segment = kvt_file_segment_of(file, &places[i]);
         if (segment == NULL)
@@ -143,7 +141,19 @@ static void file_drop(kvt_tier *tier, const kvt_place *places, size_t count)
         if (entry != NULL)
             kvt_file_entry_kill(file, segment, entry);
     }
+}
+
+static void file_drop(kvt_tier *tier, const kvt_place *places, size_t count)
+{
+    kvt_file *file = (kvt_file *)tier;
+    pthread_mutex_lock(&file->lock);
+    kvt_file_drop(file, places, count);
     pthread_mutex_unlock(&file->lock);
+}
+
+static kvt_status file_erase(kvt_tier *tier, const kvt_place *places, size_t count)
+{
+    return kvt_file_erase((kvt_file *)tier, places, count);
 }
 
 static void file_touch(kvt_tier *tier, const kvt_place *places, size_t count)
@@ -220,9 +230,10 @@ static kvt_status reserve_memory(kvt_file *file)
     file->chunks = kvt_alloc_array(file->chunk_count, sizeof *file->chunks);
     file->slots = kvt_alloc_array(KVT_FILE_SLOTS, sizeof *file->slots);
     file->checkpoint_buffer = kvt_alloc_aligned(KVT_BLOCK_BYTES, kvt_checkpoint_bytes(file->segment_count));
-    bool whole =
-        file->segments != NULL && file->chunks != NULL && file->slots != NULL && file->checkpoint_buffer != NULL;
     uint64_t footer_bytes = kvt_footer_bytes(kvt_footer_count_max(file->segment_bytes)) + KVT_BLOCK_BYTES;
+    file->erase_buffer = kvt_alloc_aligned(KVT_BLOCK_BYTES, footer_bytes);
+    bool whole = file->segments != NULL && file->chunks != NULL && file->slots != NULL &&
+                 file->checkpoint_buffer != NULL && file->erase_buffer != NULL;
     for (uint32_t i = 0; i < KVT_FILE_FOOTERS && whole; i++) {
         file->footers[i].bytes = kvt_alloc_aligned(KVT_BLOCK_BYTES, footer_bytes);
         whole = file->footers[i].bytes != NULL;
@@ -249,6 +260,7 @@ static void release(kvt_file *file)
     }
     for (uint32_t i = 0; i < KVT_FILE_FOOTERS; i++)
         kvt_free(file->footers[i].bytes);
+    kvt_free(file->erase_buffer);
     kvt_free(file->checkpoint_buffer);
     kvt_free(file->scratch);
     kvt_free(file->slots);
@@ -268,8 +280,8 @@ static void init_sync(kvt_file *file)
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&file->work, &attributes);
+    pthread_cond_init(&file->idle, &attributes);
     pthread_condattr_destroy(&attributes);
-    pthread_cond_init(&file->idle, NULL);
     pthread_mutex_init(&file->lock, NULL);
 }
 
@@ -361,6 +373,7 @@ const kvt_tier_ops kvt_tier_file_ops = {
     .close = file_close,
     .submit = file_submit,
     .drop = file_drop,
+    .erase = file_erase,
     .touch = file_touch,
     .flush = file_flush,
     .stats = file_stats,

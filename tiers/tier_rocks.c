@@ -427,6 +427,14 @@ static void tier_stats(kvt_tier *tier, kvt_tier_stats *out)
     *out = stats;
 }
 
+/* Rows go from the disk with the flush; the values behind them cannot be reached any more. */
+static kvt_status tier_erase(kvt_tier *tier, const kvt_place *places, size_t count)
+{
+    rocks_tier *t = (rocks_tier *)tier;
+    tier_drop(tier, places, count);
+    return t->read_only ? kvt_fail(KVT_REJECTED, "%s is open read-only", t->directory) : tier_flush(tier);
+}
+
 static const kvt_tier_ops module_ops = {
     .version = 1,
     .id = KVT_TIER_ROCKS,
@@ -436,6 +444,7 @@ static const kvt_tier_ops module_ops = {
     .close = tier_close,
     .submit = tier_submit,
     .drop = tier_drop,
+    .erase = tier_erase,
     .flush = tier_flush,
     .stats = tier_stats,
 };

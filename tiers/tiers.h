@@ -144,7 +144,9 @@ typedef struct kvt_tier_ops {
     kvt_status (*open)(const kvt_tier_options *options, const kvt_tier_host *host, kvt_tier **out);
     void (*close)(kvt_tier *tier);                     /* completes everything under way first */
     void (*submit)(kvt_tier *tier, kvt_tier_op *list); /* list linked by next; each op's done is called once */
-    void (*drop)(kvt_tier *tier, const kvt_place *places, size_t count);  /* forget; space may return later */
+    void (*drop)(kvt_tier *tier, const kvt_place *places, size_t count); /* forget; space may return later */
+    /* Forget for good; see kvt_tier_erase. Optional: dropping is. */
+    kvt_status (*erase)(kvt_tier *tier, const kvt_place *places, size_t count);
     void (*touch)(kvt_tier *tier, const kvt_place *places, size_t count); /* used now, in this order; optional */
     kvt_status (*flush)(kvt_tier *tier); /* block until all before is as durable as it gets; optional */
     void (*stats)(kvt_tier *tier, kvt_tier_stats *out);
@@ -171,7 +173,13 @@ kvt_status kvt_tier_open(kvt_tier_id id, const kvt_tier_options *options, const 
 void kvt_tier_close(kvt_tier *tier);
 /* Start operations. A malformed one (size, alignment, missing done) is completed at once with KVT_INVALID. */
 void kvt_tier_submit(kvt_tier *tier, kvt_tier_op *list);
+/* Forget, in this process; without I/O. A tier that persists may find the records again at the next open. */
 void kvt_tier_drop(kvt_tier *tier, const kvt_place *places, size_t count);
+/* Drop these, and let no later open find them nor anything that was dropped before: many at once cost little more than
+ * one. Blocks for I/O. KVT_OK: whatever happens, none of them returns (file: their bytes are overwritten; rocks: values
+ * stay, unreachable, until their generation goes). Else they are dropped only, and may return: KVT_REJECTED (read-only,
+ * writes off), KVT_IO, KVT_BUSY; another call, also with no places, tries again. */
+kvt_status kvt_tier_erase(kvt_tier *tier, const kvt_place *places, size_t count);
 void kvt_tier_touch(kvt_tier *tier, const kvt_place *places, size_t count);
 kvt_status kvt_tier_flush(kvt_tier *tier);
 void kvt_tier_get_stats(kvt_tier *tier, kvt_tier_stats *out);

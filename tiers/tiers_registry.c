@@ -147,6 +147,14 @@ void kvt_tier_drop(kvt_tier *tier, const kvt_place *places, size_t count)
         tier->ops->drop(tier, places, count);
 }
 
+kvt_status kvt_tier_erase(kvt_tier *tier, const kvt_place *places, size_t count)
+{
+    if (tier->ops->erase != NULL)
+        return tier->ops->erase(tier, places, count);
+    kvt_tier_drop(tier, places, count);
+    return KVT_OK;
+}
+
 void kvt_tier_touch(kvt_tier *tier, const kvt_place *places, size_t count)
 {
     if (count != 0 && tier->ops->touch != NULL)
