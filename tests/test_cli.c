@@ -318,7 +318,8 @@ KVT_TEST(cli, fields_of_the_library_are_told_as_options)
     cli_command warm = {.options = options, .option_count = 3}, plain = {.option_count = 0};
     cr_assert_str_eq(told(&warm, "f", "use chunk_tokens 4, or a new store with a larger blob_bytes_max"),
                      "kvtier: f: use --chunk-tokens 4, or a new store with a larger --segment-bytes\n");
-    cr_assert_str_eq(told(&plain, "f", "use chunk_tokens 4"), "kvtier: f: use chunk_tokens 4\n");
+    cr_assert_str_eq(told(&plain, "f", "use chunk_tokens 4, or a new store with a larger blob_bytes_max"),
+                     "kvtier: f: use chunk tokens 4, or a new store\n");
     cr_assert_str_eq(told(&warm, "f", "my_chunk_tokens chunk_tokens_2"), "kvtier: f: my_chunk_tokens chunk_tokens_2\n");
     static const char corrupt[] = "restore it, or open with the option to reset a corrupt store, which forgets";
     cr_assert_str_eq(told(&warm, "f", corrupt), "kvtier: f: restore it, or give --reset-corrupt, which forgets\n");

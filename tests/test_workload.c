@@ -7,10 +7,14 @@
 #include "tools/geometry.h"
 #include "tools/paged.h"
 #include "tools/pattern.h"
+#include "tools/scratch.h"
 #include "tools/trace.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- pattern ---- */
@@ -381,4 +385,76 @@ KVT_TEST(paged, impossible_memory_is_refused)
     bad = options;
     bad.page_count = UINT32_MAX;
     cr_assert_eq(kvt_paged_create(&SHAPES[0], &bad, &paged), KVT_INVALID);
+}
+
+/* ---- scratch ---- */
+
+/* A folder with these files, cleaned up as where a store could not be made: how many entries are left, -1: it is gone. */
+static int left_of(const char *const *files, bool folder_too)
+{
+    char *folder = kvt_test_tmpdir(), path[700];
+    int left = -1;
+    for (size_t i = 0; files[i] != NULL; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        cr_assert_geq(file, 0);
+        close(file);
+    }
+    kvt_scratch_unmake(folder, folder_too);
+    if (access(folder, F_OK) == 0) {
+        left = 0;
+        for (size_t i = 0; files[i] != NULL; i++) {
+            snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+            left += access(path, F_OK) == 0;
+        }
+        kvt_test_rmtree(folder);
+    }
+    kvt_free(folder);
+    return left;
+}
+
+KVT_TEST(scratch, a_store_that_could_not_be_made_leaves_nothing_and_takes_nothing_along)
+{
+    static const char *const begun[] = {"LOCK", "data.0", "SUPER.tmp", NULL}, *const none[] = {NULL};
+    static const char *const store[] = {"LOCK", "data.0", "SUPER", NULL}, *const letter[] = {"letter", NULL};
+    cr_assert_eq(left_of(none, true), -1);
+    cr_assert_eq(left_of(begun, true), -1);
+    cr_assert_eq(left_of(begun, false), 0, "the folder was there before");
+    cr_assert_eq(left_of(store, true), 3);
+    cr_assert_eq(left_of(letter, true), 1);
+}
+
+KVT_TEST(scratch, a_store_that_another_process_is_making_stays)
+{
+    char *folder = kvt_test_tmpdir(), path[700];
+    snprintf(path, sizeof path, "%s/LOCK", folder);
+    int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0);
+    kvt_scratch_unmake(folder, true);
+    cr_assert_eq(access(path, F_OK), 0);
+    close(lock);
+    kvt_scratch_unmake(folder, true);
+    cr_assert_neq(access(folder, F_OK), 0);
+    kvt_free(folder);
+}
+
+KVT_TEST(scratch, a_named_folder_that_was_made_stays_unless_it_is_empty)
+{
+    char *folder = kvt_test_tmpdir(), path[700], file[720];
+    kvt_scratch scratch;
+    snprintf(path, sizeof path, "%s/named", folder);
+    snprintf(file, sizeof file, "%s/file", path);
+    cr_assert_eq(kvt_scratch_open(path, "unused", &scratch), KVT_OK);
+    cr_assert(scratch.made && !scratch.remove);
+    kvt_scratch_close(&scratch);
+    cr_assert_neq(access(path, F_OK), 0);
+    cr_assert_eq(kvt_scratch_open(path, "unused", &scratch), KVT_OK);
+    close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    kvt_scratch_close(&scratch);
+    cr_assert_eq(access(file, F_OK), 0);
+    cr_assert_eq(kvt_scratch_open(path, "unused", &scratch), KVT_OK);
+    cr_assert(!scratch.made);
+    kvt_scratch_close(&scratch);
+    kvt_test_rmtree(folder);
+    kvt_free(folder);
 }

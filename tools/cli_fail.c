@@ -43,11 +43,9 @@ enum { REASON_BYTES = 1024 };
 static const struct {
     const char *field, *option;
 } field_names[] = {
-    {"chunk_tokens", "chunk-tokens"},    {"segment_bytes", "segment-bytes"},
-    {"disk_bytes_max", "disk-bytes"},    {"host_bytes_max", "host-bytes"},
-    {"blob_bytes_max", "segment-bytes"}, /* what bounds a blob of a new store */
-    {"worker_count", "workers"},         {"rank_count", "rank-count"},
-    {"codec_level", "codec-level"},      {"KVT_OPEN_RESET_CORRUPT", "reset-corrupt"},
+    {"chunk_tokens", "chunk-tokens"}, {"segment_bytes", "segment-bytes"},  {"disk_bytes_max", "disk-bytes"},
+    {"host_bytes_max", "host-bytes"}, {"blob_bytes_max", "segment-bytes"}, /* what bounds a blob of a new store */
+    {"worker_count", "workers"},      {"rank_count", "rank-count"},        {"codec_level", "codec-level"},
 };
 
 /* Whole phrases that only make sense to a program; with the option at hand, and without it. */
@@ -56,6 +54,8 @@ static const struct {
 } phrases[] = {
     {"open with the option to reset a corrupt store", "reset-corrupt", "give --reset-corrupt",
      "let 'kvtier warm' or 'put' do it with --reset-corrupt"},
+    {", or a new store with a larger blob_bytes_max", "segment-bytes", ", or a new store with a larger --segment-bytes",
+     ", or a new store"},
     {"open it for writing to start anew", "reset-corrupt", "'kvtier warm' or 'put' starts it anew",
      "'kvtier warm' or 'put' starts it anew"},
 };
@@ -89,10 +89,15 @@ static size_t find_words(const char *at, bool word_start, char *instead, size_t 
     }
     for (size_t i = 0; word_start && i < sizeof field_names / sizeof *field_names; i++) {
         size_t length = strlen(field_names[i].field);
-        if (strncmp(at, field_names[i].field, length) != 0 || is_word_byte(at[length]) ||
-            !has_option(field_names[i].option))
+        if (strncmp(at, field_names[i].field, length) != 0 || is_word_byte(at[length]))
             continue;
-        snprintf(instead, bytes, "--%s", field_names[i].option);
+        if (has_option(field_names[i].option)) {
+            snprintf(instead, bytes, "--%s", field_names[i].option);
+        } else { /* in words */
+            snprintf(instead, bytes, "%s", field_names[i].field);
+            for (char *under = instead; (under = strchr(under, '_')) != NULL;)
+                *under = ' ';
+        }
         return length;
     }
     return 0;
