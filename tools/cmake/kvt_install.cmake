@@ -12,7 +12,7 @@ if(TARGET kvtier_rocks)
 endif()
 # What a static link needs beside our archive.
 set(KVT_STATIC_LIBS "-lxxhash -lpthread -lm -ldl")
-foreach(pair "URING;-luring" "ZSTD;-lzstd" "CRYPTO;-lcrypto")
+foreach(pair "URING;-luring" "ZSTD;-lzstd" "SHA256;-lcrypto")
     list(GET pair 0 part)
     list(GET pair 1 flag)
     if(KVT_HAVE_${part})
@@ -29,6 +29,6 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kvtier.pc DESTINATION ${CMAKE_INSTALL_
 
 configure_package_config_file(engine/kvtier-config.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/kvtier-config.cmake
     INSTALL_DESTINATION ${KVT_PACKAGE_DIR})
-write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/kvtier-config-version.cmake COMPATIBILITY SameMajorVersion)
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/kvtier-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kvtier-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/kvtier-config-version.cmake
     DESTINATION ${KVT_PACKAGE_DIR})
