@@ -15,6 +15,9 @@ static kvt_status check_window(const kvt_rope *rope, const kvt_view *view, uint3
         rope->window_bytes / pair_bytes > KVT_ROPE_PAIRS_MAX)
         return kvt_fail(KVT_INVALID, "rope %u: window_bytes is %u, must be 1..%d pairs of %u bytes", i,
                         rope->window_bytes, KVT_ROPE_PAIRS_MAX, pair_bytes);
+    if (rope->window_begin % (pair_bytes / 2) != 0)
+        return kvt_fail(KVT_INVALID, "rope %u: window_begin is %u, must be a multiple of an element's %u bytes", i,
+                        rope->window_begin, pair_bytes / 2);
     if (rope->window_begin > view->head_bytes || rope->window_bytes > view->head_bytes - rope->window_begin)
         return kvt_fail(KVT_INVALID, "rope %u: the window [%u, +%u) is not within a head's %u bytes", i,
                         rope->window_begin, rope->window_bytes, view->head_bytes);

@@ -10,11 +10,16 @@
 
 enum { TILE_TOKENS = 16, TILE_TURNS = 2048 };
 
+typedef union turn_list { /* as the loops want them */
+    float narrow[TILE_TURNS];
+    double wide[TILE_TURNS];
+} turn_list;
+
 typedef struct tile { /* tokens [begin, begin + count) of a part, with their turns */
     uint32_t begin, count;
-    uint32_t turn_bytes;        /* of one token's cosines */
-    double cosines[TILE_TURNS]; /* as the loops want them: doubles or floats */
-    double sines[TILE_TURNS];
+    uint32_t turn_bytes; /* of one token's cosines */
+    turn_list cosines;
+    turn_list sines;
 } tile;
 
 typedef struct walk {
@@ -35,15 +40,15 @@ static void fill_tile(walk *w, uint32_t begin)
     for (uint32_t t = 0; t < w->tile.count; t++)
         w->loops->turns(w->part->rope,
                         (kvt_rope_shift){w->part->shift.stored + begin + t, w->part->shift.wanted + begin + t},
-                        (uint8_t *)w->tile.cosines + (size_t)t * w->tile.turn_bytes,
-                        (uint8_t *)w->tile.sines + (size_t)t * w->tile.turn_bytes);
+                        (uint8_t *)&w->tile.cosines + (size_t)t * w->tile.turn_bytes,
+                        (uint8_t *)&w->tile.sines + (size_t)t * w->tile.turn_bytes);
 }
 
 static void move_rotated(const walk *w, const kvt_view *view, uint8_t *to, const uint8_t *from, uint32_t t)
 {
     const kvt_rope *rope = w->part->rope;
-    const uint8_t *cosines = (const uint8_t *)w->tile.cosines + (size_t)t * w->tile.turn_bytes;
-    const uint8_t *sines = (const uint8_t *)w->tile.sines + (size_t)t * w->tile.turn_bytes;
+    const uint8_t *cosines = (const uint8_t *)&w->tile.cosines + (size_t)t * w->tile.turn_bytes;
+    const uint8_t *sines = (const uint8_t *)&w->tile.sines + (size_t)t * w->tile.turn_bytes;
     uint32_t end = rope->window_begin + rope->window_bytes;
     for (uint32_t head = 0; head < view->head_count; head++) {
         memcpy(to, from, rope->window_begin);

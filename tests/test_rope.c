@@ -308,6 +308,7 @@ KVT_TEST(rope, wrong_descriptors_are_refused_before_a_byte_moves)
         REFUSED(s.ropes[0].window_bytes = 2 * HEAD, "window");
         REFUSED(s.ropes[0].window_bytes = 4 * KVT_ROPE_PAIRS_MAX + 4, "window_bytes");
         REFUSED(s.ropes[0].window_begin = 4, "window");
+        REFUSED((s.ropes[0].window_begin = 3, s.ropes[0].window_bytes = 8), "window_begin is 3");
         REFUSED((s.ropes[0].window_begin = UINT32_MAX - 3, s.ropes[0].window_bytes = 8), "window");
         REFUSED(s.ropes[0].cosines = NULL, "cosines is NULL");
         REFUSED(s.ropes[1].sines = NULL, "sines is NULL");
