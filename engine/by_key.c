@@ -73,6 +73,13 @@ bool kvt_entry_forget(kvt_engine *engine, kvt_entry *entry)
     return removed;
 }
 
+/* A tier that persists might find what it only dropped at the next open. Also when nothing was found here: an older copy
+ * may lie there that nobody tells of any more. */
+static kvt_status erase_dropped(kvt_engine *engine)
+{
+    return engine->lower == NULL ? KVT_OK : kvt_tier_erase(engine->lower, NULL, 0);
+}
+
 kvt_status kvt_remove(kvt_space *space, const kvt_key *keys, size_t count, size_t *out_removed)
 {
     KVT_TRY(enter(space, keys, count));
@@ -91,8 +98,11 @@ kvt_status kvt_remove(kvt_space *space, const kvt_key *keys, size_t count, size_
     }
     if (out_removed != NULL)
         *out_removed = removed;
+    kvt_status erased = count != 0 ? erase_dropped(engine) : KVT_OK;
     if (kept != 0)
         return kvt_fail(KVT_BUSY, "%zu records are pinned, leased or in flight and stayed", kept);
+    if (erased != KVT_OK)
+        return erased;
     return removed != 0 || count == 0 ? KVT_OK : KVT_MISS;
 }
 
@@ -116,7 +126,10 @@ kvt_status kvt_clear(kvt_space *space, uint64_t *out_removed)
     }
     if (out_removed != NULL)
         *out_removed = removed;
-    return kept == 0 ? KVT_OK : kvt_fail(KVT_BUSY, "%llu records are in use and stayed", (unsigned long long)kept);
+    kvt_status erased = erase_dropped(engine);
+    if (kept != 0)
+        return kvt_fail(KVT_BUSY, "%llu records are in use and stayed", (unsigned long long)kept);
+    return erased;
 }
 
 /* ---- pins ---- */

@@ -72,6 +72,44 @@ KVT_TEST(restart, a_clean_close_keeps_what_ram_held)
     }
 }
 
+/* Put with write-through, closed and opened in between, so that the records lie in sealed segments. */
+KVT_TEST(restart, what_was_removed_stays_away)
+{
+    enum { ITEMS = 20, BYTES = 50000 };
+    static uint8_t bytes[BYTES];
+    for (int which = 0; which < 2; which++) {
+        rig r;
+        kvt_key keys[ITEMS];
+        uint32_t masks[ITEMS];
+        size_t removed = 0;
+        if (!begin(&r, which, 8 * MIB))
+            continue;
+        for (uint32_t i = 0; i < ITEMS; i++) {
+            keys[i] = rig_key(i);
+            kvt_item item = {.key = keys[i], .buffer = bytes, .bytes = BYTES};
+            cr_assert_eq(rig_put(&r, &item, 1, KVT_REQUEST_WRITE_THROUGH).status, KVT_OK);
+        }
+        rig_close(&r);
+        rig_open(&r);
+        cr_assert_eq(kvt_remove(r.space, keys, ITEMS / 2, &removed), KVT_OK, "%s", kvt_last_error());
+        cr_assert_eq(removed, ITEMS / 2);
+        rig_close(&r);
+        rig_open(&r);
+        cr_assert_eq(kvt_exists(r.space, keys, ITEMS, masks), KVT_OK);
+        for (uint32_t i = 0; i < ITEMS; i++)
+            cr_assert_eq(masks[i] != 0, i >= ITEMS / 2, "%s: record %u", names[which], i);
+        uint64_t cleared = 0;
+        cr_assert_eq(kvt_clear(r.space, &cleared), KVT_OK, "%s", kvt_last_error());
+        cr_assert_eq(cleared, ITEMS - ITEMS / 2);
+        rig_close(&r);
+        rig_open(&r);
+        kvt_space_info info;
+        cr_assert_eq(kvt_space_get_info(r.space, &info), KVT_OK);
+        cr_assert_eq(info.record_count, 0, "%s", names[which]);
+        rig_destroy(&r);
+    }
+}
+
 KVT_TEST(restart, what_ram_has_no_room_for_is_read_back_from_disk)
 {
     static uint32_t tokens[PROMPTS][COUNT];
