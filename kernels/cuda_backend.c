@@ -13,7 +13,6 @@ extern const kvt_backend_ops kvt_backend_cuda;
 
 /* As measured on H100 and H200: docs/gpu_backend.md, "Tuning". */
 enum { CAPABILITY_MIN = 80, DIRECT_BLOCKS_OUT = 2, DIRECT_BLOCKS_IN = 4, DIRECT_BLOCKS_SHORT = 8 };
-enum { DEVICE_THREADS = 64, DEVICE_UNROLL = 2 };
 #define DIRECT_BYTES_MAX (UINT64_C(2) << 20)
 
 /* ------------------------------------------------------------- can it run */
@@ -86,6 +85,24 @@ static uint32_t cuda_score(char *why, size_t why_bytes)
     return 100;
 }
 
+/* -------------------------------------------------------------- how it spreads */
+
+/* Loads under way have to cover the memory's round trip. Up to some 30 GB/s per multiprocessor (an H100 has 25) one load
+ * a thread in blocks of 256 does, and other forms cost half a percent to two; beyond (an H200 has 37) it loses a tenth,
+ * and two loads a thread in small blocks do. */
+static kvt_cuda_grid device_grid(int device, int multiprocessors)
+{
+    const double much = 30e9;
+    int khz = 0, bits = 0;
+    if (cudaDeviceGetAttribute(&khz, cudaDevAttrMemoryClockRate, device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, device) != cudaSuccess)
+        cudaGetLastError();
+    double bytes_per_second = 2.0 * khz * 1000 * bits / 8; /* both edges of the clock */
+    if (bytes_per_second > 0 && bytes_per_second / multiprocessors < much)
+        return (kvt_cuda_grid){256, 1, 0};
+    return (kvt_cuda_grid){64, 2, 0};
+}
+
 /* ------------------------------------------------------------------- its life */
 
 static void cuda_close(void *context)
@@ -114,6 +131,7 @@ static kvt_status open_parts(kvt_cuda *cuda)
     cuda->multiprocessors = properties.multiProcessorCount;
     cuda->capability = properties.major * 10 + properties.minor;
     KVT_CUDA_TRY(cudaSetDevice(cuda->device));
+    cuda->knobs.device = device_grid(cuda->device, cuda->multiprocessors);
     for (int d = 0; d < 2; d++)
         for (uint32_t p = 0; p < KVT_CUDA_PIPES; p++)
             KVT_TRY(kvt_cuda_pipe_create(d == KVT_SCATTER, &cuda->pipes[d][p]));
@@ -127,7 +145,7 @@ static kvt_status cuda_open(const kvt_log *log, void **out)
         return kvt_fail(KVT_NOMEM, "no memory for a CUDA context");
     cuda->log = *log;
     cuda->register_bytes = KVT_CUDA_REGISTER_BYTES;
-    cuda->knobs = (kvt_cuda_knobs){.device = {DEVICE_THREADS, DEVICE_UNROLL, 0},
+    cuda->knobs = (kvt_cuda_knobs){.staged = {64, 2, 0},
                                    .direct_blocks = {DIRECT_BLOCKS_OUT, DIRECT_BLOCKS_IN},
                                    .direct_blocks_short = DIRECT_BLOCKS_SHORT,
                                    .piece_bytes = KVT_CUDA_SLOT_BYTES,

@@ -38,7 +38,8 @@ static double direct_ns(const kvt_cuda_costs *costs, const kvt_cuda_ask *ask)
 
 kvt_transport kvt_cuda_choose(const kvt_cuda *cuda, const kvt_cuda_ask *ask)
 {
-    const double worth = 1.03; /* what copies may cost more: they take no multiprocessor from anybody */
+    const double worth = 1.03; /* what a way may cost more: copies take no multiprocessor from anybody, and staging
+                                  costs a neighbour less than kernels that wait for the link */
     const kvt_cuda_costs *costs = &cuda->calibration.costs[ask->direction];
     if (cuda->knobs.transport != KVT_TRANSPORT_AUTO)
         return (kvt_transport)cuda->knobs.transport;
@@ -46,7 +47,7 @@ kvt_transport kvt_cuda_choose(const kvt_cuda *cuda, const kvt_cuda_ask *ask)
         return KVT_TRANSPORT_STAGED;
     double staged = kvt_cuda_curve_at(&costs->staged, ask->bytes), best = staged;
     kvt_transport choice = KVT_TRANSPORT_STAGED;
-    if (ask->bytes <= cuda->knobs.direct_max && direct_ns(costs, ask) < best) {
+    if (ask->bytes <= cuda->knobs.direct_max && direct_ns(costs, ask) * worth < best) {
         best = direct_ns(costs, ask);
         choice = KVT_TRANSPORT_DIRECT;
     }

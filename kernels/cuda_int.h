@@ -98,6 +98,7 @@ typedef struct kvt_cuda_knobs {
     uint64_t piece_bytes; /* of the ring; at most KVT_CUDA_SLOT_BYTES */
     uint64_t direct_max;  /* larger transfers never take the direct way: it slows its neighbours down */
     kvt_cuda_grid device; /* within device memory */
+    kvt_cuda_grid staged; /* between pages and the ring, unless there is a quota */
 } kvt_cuda_knobs;
 
 typedef struct kvt_cuda_range {

@@ -52,7 +52,7 @@ static_assert(offsetof(kvt_cuda_small, ids) == offsetof(kvt_cuda_job, ids), "one
 typedef struct kvt_cuda_grid {
     uint32_t threads;     /* of a block; a multiple of 32, at most KVT_CUDA_THREADS_MAX; twice as many where items of an
                              odd size would leave more than a quarter of them idle */
-    uint32_t unroll;      /* loads in flight per thread: 2 or 8 */
+    uint32_t unroll;      /* loads in flight per thread: 1, 2 or 8 */
     uint32_t block_limit; /* 0: one block per group of items; else so many blocks loop over all of them */
 } kvt_cuda_grid;
 

@@ -82,7 +82,9 @@ template <typename Job> const void *pick(uint32_t access, uint32_t unroll, int f
 {
     switch (access) {
     case 16:
-        return unroll == 2 ? kernel_of<uint4, 2, Job>(form) : kernel_of<uint4, 8, Job>(form);
+        return unroll == 1   ? kernel_of<uint4, 1, Job>(form)
+               : unroll == 2 ? kernel_of<uint4, 2, Job>(form)
+                             : kernel_of<uint4, 8, Job>(form);
     case 8:
         return kernel_of<unsigned long long, 8, Job>(form);
     case 4:

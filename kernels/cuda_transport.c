@@ -247,7 +247,7 @@ static kvt_status piece_copies(call *c, const piece *of, kvt_cuda_slot *slot, bo
 static kvt_status piece_kernels(call *c, const piece *of)
 {
     const kvt_cuda_knobs *knobs = &c->cuda->knobs;
-    kvt_cuda_target to = {&c->pipe->job, knobs->device, c->pipe->kernels};
+    kvt_cuda_target to = {&c->pipe->job, knobs->staged, c->pipe->kernels};
     if (knobs->quota != 0)
         to.grid = (kvt_cuda_grid){KVT_CUDA_THREADS_MAX, 8, knobs->quota};
     return run_kernels(c, &to, of->packed, of->shifts, of->count);

@@ -14,6 +14,8 @@
 void double_seed(uint64_t seed);
 /* The n-th runtime call from now fails (1: the next); 0: none. */
 void double_fail_at(uint32_t n);
+/* What the device says of its memory, in GB/s; 0, as at the start: nothing. */
+void double_memory_rate(uint32_t gbs);
 /* Steps that are queued and did not run. */
 uint32_t double_pending(void);
 /* Runs everything. */

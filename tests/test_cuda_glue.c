@@ -97,7 +97,7 @@ KVT_TEST(cuda_glue, kernels_reach_into_host_memory)
 
 KVT_TEST(cuda_glue, blobs_on_the_device_move_every_case)
 {
-    static const kvt_cuda_grid grids[] = {{64, 2, 0}, {512, 2, 0}, {64, 8, 3}};
+    static const kvt_cuda_grid grids[] = {{64, 2, 0}, {256, 1, 0}, {64, 8, 3}};
     kvt_cuda *cuda = open_cuda();
     void *segments;
     cr_assert_eq(kvt_cuda_pages_alloc(cuda, BLOCK_BYTES, &segments), KVT_OK);
@@ -419,6 +419,35 @@ KVT_TEST(cuda_glue, a_curve_is_a_line_between_points_and_beyond_them)
     cr_assert_float_eq(kvt_cuda_curve_at(&curve, 150), 15, 1e-9);
     cr_assert_float_eq(kvt_cuda_curve_at(&curve, 300), 40, 1e-9);
     cr_assert_float_eq(kvt_cuda_curve_at(&curve, 1000), 180, 1e-9);
+}
+
+KVT_TEST(cuda_glue, faster_memory_wants_more_loads_at_once)
+{
+    static const uint32_t rates[][3] = {{0, 64, 2}, {100, 256, 1}, {150, 64, 2}}; /* of four multiprocessors */
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        double_memory_rate(rates[i][0]);
+        kvt_cuda *cuda = open_cuda();
+        cr_assert_eq(cuda->knobs.device.threads, rates[i][1], "%u GB/s", rates[i][0]);
+        cr_assert_eq(cuda->knobs.device.unroll, rates[i][2], "%u GB/s", rates[i][0]);
+        kvt_backend_cuda.close(cuda);
+    }
+    double_memory_rate(0);
+}
+
+KVT_TEST(cuda_glue, small_transfers_go_direct_only_where_that_pays)
+{
+    kvt_cuda cuda = {.knobs = {.direct_max = 2 << 20}, .calibration = {.valid = true}};
+    cuda.calibration.costs[1] = (kvt_cuda_costs){.copy_entry = straight(500, 0.018),
+                                                 .staged = straight(16000, 0.0185),
+                                                 .direct_long = straight(15000, 0.0185),
+                                                 .direct_short = straight(10000, 0.03),
+                                                 .copy_fixed_ns = 8000};
+    kvt_cuda_ask ask = {KVT_SCATTER, 2 << 20, 32 << 10, 64};
+    cr_assert_eq(kvt_cuda_choose(&cuda, &ask), KVT_TRANSPORT_STAGED, "2 percent are not worth a neighbour's time");
+    cuda.calibration.costs[1].direct_long = straight(10000, 0.0185);
+    cr_assert_eq(kvt_cuda_choose(&cuda, &ask), KVT_TRANSPORT_DIRECT);
+    ask.bytes = 3 << 20;
+    cr_assert_eq(kvt_cuda_choose(&cuda, &ask), KVT_TRANSPORT_STAGED, "beyond what the direct way may take");
 }
 
 KVT_TEST(cuda_glue, the_calibration_can_be_read)

@@ -6,7 +6,7 @@
 #   tools/gpu_check.sh run DIR OUT       there: every kernel case on every backend, a sample of them under
 #                                        compute-sanitizer where that is installed, then gpubench; logs and JSON in OUT
 #   tools/gpu_check.sh check DIR OUT     the same without gpubench
-# KVT_SANITIZE_STEP: every how many-th case runs under the sanitizer (default 101). Exit status 1 if anything failed.
+# KVT_CHECK_STEP, KVT_SANITIZE_STEP: every how many-th case runs (default 1), and under the sanitizer (101). Exit status 1 if anything failed.
 set -u
 
 fail=0
@@ -25,7 +25,7 @@ find_sanitizer() {
 }
 
 check() {
-    run kernelcheck "$dir/kernelcheck"
+    run kernelcheck "$dir/kernelcheck" --step "${KVT_CHECK_STEP:-1}"
     sanitizer=$(find_sanitizer)
     if [ -z "$sanitizer" ]; then
         echo "== compute-sanitizer: not installed here"
