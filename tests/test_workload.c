@@ -389,7 +389,7 @@ KVT_TEST(paged, impossible_memory_is_refused)
 
 /* ---- scratch ---- */
 
-/* A folder with these files, cleaned up as where a store could not be made: how many entries are left, -1: it is gone. */
+/* A folder with these files, cleaned up as where no store could be made: how many entries are left, -1: it is gone. */
 static int left_of(const char *const *files, bool folder_too)
 {
     char *folder = kvt_test_tmpdir(), path[700];
