@@ -9,6 +9,8 @@ static const kvt_codec *const codecs[] = {
 #ifdef KVT_HAVE_ZSTD
     &kvt_codec_zstd,
 #endif
+    &kvt_codec_xpack,
+    &kvt_codec_rans,
 };
 
 enum { CODEC_COUNT = sizeof codecs / sizeof *codecs };

@@ -9,5 +9,7 @@
 
 extern const kvt_codec kvt_codec_raw;
 extern const kvt_codec kvt_codec_zstd; /* only in builds with libzstd */
+extern const kvt_codec kvt_codec_xpack;
+extern const kvt_codec kvt_codec_rans;
 
 #endif

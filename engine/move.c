@@ -112,8 +112,11 @@ static kvt_status fill_blob(kvt_unit *unit, uint8_t *blob)
 static kvt_status encode_blob(kvt_unit *unit, const uint8_t *raw, uint8_t *to, uint64_t *out_bytes, uint32_t *out_codec)
 {
     const kvt_codec *codec = unit->space->codec;
+    kvt_codec_group groups[KVT_GROUPS_MAX];
+    uint32_t mask = unit->groups != 0 ? unit->groups : UINT32_MAX;
+    kvt_codec_hint hint = kvt_space_codec_hint(unit->space, mask, unit->tokens, unit->raw_bytes, groups);
     uint64_t begin = kvt_now_ns();
-    kvt_status status = codec->encode(&unit->space->hint, raw, unit->raw_bytes, to, unit->raw_bytes - 1, out_bytes);
+    kvt_status status = codec->encode(&hint, raw, unit->raw_bytes, to, unit->raw_bytes - 1, out_bytes);
     kvt_count(&unit->engine->counters.encode_ns, kvt_now_ns() - begin);
     kvt_count(&unit->engine->counters.encode_bytes, unit->raw_bytes);
     *out_codec = codec->id;

@@ -244,6 +244,7 @@ static kvt_status fill_layout(kvt_space *space, const kvt_space_options *options
     /* Checks the geometry too, which enters the space's name: also of a space without pages. */
     KVT_TRY(kvt_layout_create(options->groups, options->group_count, space->chunk_tokens, &space->layout));
     space->hint.element_bytes = kvt_layout_element_bytes(space->layout, 0);
+    kvt_space_shape_codec(space, options);
     if (!pages) {
         kvt_layout_destroy(space->layout);
         space->layout = NULL;

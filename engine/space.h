@@ -20,7 +20,9 @@ struct kvt_space {
     uint32_t page_tokens[KVT_GROUPS_MAX];
     kvt_hash_id hash;
     const kvt_codec *codec;
-    kvt_codec_hint hint;
+    kvt_codec_hint hint; /* of a full chunk; groups and views lie here */
+    kvt_codec_group codec_groups[KVT_GROUPS_MAX];
+    kvt_codec_view codec_views[KVT_GROUPS_MAX][KVT_VIEWS_MAX];
     kvt_layout *layout; /* NULL: no pages */
     char *text;
 };
@@ -47,6 +49,12 @@ uint64_t kvt_spaces_quota(const kvt_spaces *spaces, uint32_t slot); /* 0: none *
 
 void kvt_space_acquire(kvt_space *space);
 void kvt_space_release(kvt_space *space);
+
+/* ---- space_codec.c: what codecs are told of a blob */
+void kvt_space_shape_codec(kvt_space *space, const kvt_space_options *options);
+/* Of a blob with the groups of `mask`; tokens 0: put by key. groups is the caller's memory for the hint. */
+kvt_codec_hint kvt_space_codec_hint(const kvt_space *space, uint32_t mask, uint32_t tokens, uint64_t raw_bytes,
+                                    kvt_codec_group groups[KVT_GROUPS_MAX]);
 
 /* ---- space_text.c: the canonical descriptor; docs/format_keys.md ---- */
 typedef struct kvt_space_shape { /* what the text says beyond names */

@@ -113,7 +113,8 @@ static void check_round_trip(uint64_t raw_bytes, uint32_t element_bytes, int32_t
 {
     uint64_t bytes = 0;
     uint8_t *raw = filled(raw_bytes, kind, raw_bytes + element_bytes);
-    uint8_t *payload = encoded(raw, raw_bytes, (kvt_codec_hint){element_bytes, level}, &bytes);
+    uint8_t *payload =
+        encoded(raw, raw_bytes, (kvt_codec_hint){.element_bytes = element_bytes, .level = level}, &bytes);
     cr_assert_eq(decoded(payload, bytes, raw, raw_bytes), KVT_OK, "%" PRIu64 " bytes, element %" PRIu32, raw_bytes,
                  element_bytes);
     read_by_the_book(payload, bytes, raw, raw_bytes);
@@ -147,9 +148,9 @@ KVT_TEST(codec_zstd, zstd_splits_elements_that_divide_the_blob)
 {
     uint64_t plain_bytes = 0, split_bytes = 0, odd_bytes = 0;
     uint8_t *raw = filled(2 * BLOCK, FLOATS, 3);
-    uint8_t *plain = encoded(raw, 2 * BLOCK, (kvt_codec_hint){1, 0}, &plain_bytes);
-    uint8_t *split = encoded(raw, 2 * BLOCK, (kvt_codec_hint){2, 0}, &split_bytes);
-    uint8_t *odd = encoded(raw, 2 * BLOCK - 1, (kvt_codec_hint){2, 0}, &odd_bytes);
+    uint8_t *plain = encoded(raw, 2 * BLOCK, (kvt_codec_hint){.element_bytes = 1, .level = 0}, &plain_bytes);
+    uint8_t *split = encoded(raw, 2 * BLOCK, (kvt_codec_hint){.element_bytes = 2, .level = 0}, &split_bytes);
+    uint8_t *odd = encoded(raw, 2 * BLOCK - 1, (kvt_codec_hint){.element_bytes = 2, .level = 0}, &odd_bytes);
     cr_assert_eq(plain[0], 1);
     cr_assert_eq(split[0], 2);
     cr_assert_eq(odd[0], 1);
@@ -162,7 +163,7 @@ KVT_TEST(codec_zstd, zstd_splits_elements_that_divide_the_blob)
 
 static void check_capacities(uint64_t raw_bytes, uint32_t element_bytes, pattern kind)
 {
-    kvt_codec_hint hint = {element_bytes, 1};
+    kvt_codec_hint hint = {.element_bytes = element_bytes, .level = 1};
     uint64_t full = 0, bytes;
     uint8_t *raw = filled(raw_bytes, kind, 5);
     uint8_t *payload = encoded(raw, raw_bytes, hint, &full);
@@ -193,7 +194,7 @@ static void check_cuts(uint64_t raw_bytes, uint32_t element_bytes, pattern kind)
 {
     uint64_t bytes = 0;
     uint8_t *raw = filled(raw_bytes, kind, 6);
-    uint8_t *payload = encoded(raw, raw_bytes, (kvt_codec_hint){element_bytes, 1}, &bytes);
+    uint8_t *payload = encoded(raw, raw_bytes, (kvt_codec_hint){.element_bytes = element_bytes, .level = 1}, &bytes);
     for (uint64_t cut = 0; cut < bytes; cut += cut < 64 || cut + 64 > bytes ? 1 : bytes / 211 + 1) {
         uint8_t *part = exact(cut);
         memcpy(part, payload, cut);
@@ -228,7 +229,7 @@ static void check_flips(uint64_t raw_bytes, uint32_t element_bytes, pattern kind
 {
     uint64_t bytes = 0, corrupt = 0, tried = 0;
     uint8_t *raw = filled(raw_bytes, kind, 7);
-    uint8_t *payload = encoded(raw, raw_bytes, (kvt_codec_hint){element_bytes, 1}, &bytes);
+    uint8_t *payload = encoded(raw, raw_bytes, (kvt_codec_hint){.element_bytes = element_bytes, .level = 1}, &bytes);
     uint64_t step = bytes * 8 / 1500 + 1;
     for (uint64_t bit = 0; bit < bytes * 8; bit += bit < 512 ? 1 : 1 + kvt_test_random(&seed) % (2 * step), tried++) {
         payload[bit / 8] ^= (uint8_t)(1u << bit % 8);
@@ -311,7 +312,7 @@ KVT_TEST(codec_zstd, headers_that_do_not_fit_are_refused)
                                          {1, 27, 0, 0}, {1, 255, 0, 0}, {2, 17, 1, 0},  {2, 17, 0, 1}};
     uint64_t bytes = 0;
     uint8_t *raw = filled(4800, FLOATS, 2);
-    uint8_t *payload = encoded(raw, 4800, (kvt_codec_hint){2, 1}, &bytes);
+    uint8_t *payload = encoded(raw, 4800, (kvt_codec_hint){.element_bytes = 2, .level = 1}, &bytes);
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         memcpy(payload, headers[i], 4);
         cr_assert_eq(decoded(payload, bytes, NULL, 4800), KVT_CORRUPT, "header %zu", i);
@@ -329,11 +330,11 @@ KVT_TEST(codec_zstd, short_memory_is_an_answer_and_no_leak)
 {
     uint64_t bytes = 0, raw_bytes = BLOCK + 4096;
     uint8_t *raw = filled(raw_bytes, FLOATS, 9);
-    uint8_t *payload = encoded(raw, raw_bytes, (kvt_codec_hint){2, 1}, &bytes);
+    uint8_t *payload = encoded(raw, raw_bytes, (kvt_codec_hint){.element_bytes = 2, .level = 1}, &bytes);
     uint8_t *out = exact(zstd()->bound(raw_bytes));
     uint32_t refused = 0;
     for (uint64_t nth = 1; nth < 20; nth++) {
-        kvt_codec_hint hint = {2, 1};
+        kvt_codec_hint hint = {.element_bytes = 2, .level = 1};
         kvt_alloc_fail_at(nth);
         kvt_status encoding = zstd()->encode(&hint, raw, raw_bytes, out, zstd()->bound(raw_bytes), &bytes);
         kvt_alloc_fail_at(nth);
@@ -371,7 +372,7 @@ KVT_TEST(codec_zstd, the_golden_payload_still_decodes)
     const char *update = getenv("KVT_TEST_WRITE_GOLDEN"); /* a folder: write the file there; for a new format only */
     if (update != NULL) {
         uint64_t bytes = 0;
-        uint8_t *fresh = encoded(raw, RAW_BYTES, (kvt_codec_hint){2, 0}, &bytes);
+        uint8_t *fresh = encoded(raw, RAW_BYTES, (kvt_codec_hint){.element_bytes = 2, .level = 0}, &bytes);
         char path[512];
         snprintf(path, sizeof path, "%s/codec_zstd.bin", update);
         FILE *out = fopen(path, "wb");

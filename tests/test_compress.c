@@ -25,7 +25,7 @@ KVT_TEST(compress, codecs_are_found_by_id_name_and_position)
 KVT_TEST(compress, a_raw_payload_is_the_blob)
 {
     const kvt_codec *raw = kvt_codec_by_id(KVT_CODEC_RAW);
-    const kvt_codec_hint hint = {2, 0};
+    const kvt_codec_hint hint = {.element_bytes = 2};
     uint8_t blob[33], out[33], back[33];
     uint64_t bytes = 5;
     kvt_test_fill(blob, sizeof blob, 1);

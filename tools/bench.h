@@ -16,12 +16,18 @@ typedef struct kvt_bench_args {
     uint64_t run_ns;
     uint32_t io;
     bool allow_fallback;
+    bool analyse;
+    uint32_t element; /* kvt_element_kind */
+    uint32_t isa;     /* 0 best, 1 portable, 2 avx2 */
+    uint64_t chunk_tokens;
+    uint64_t level;
 } kvt_bench_args;
 
 /* Each returns an exit code. */
 int kvt_bench_move(const cli_context *context, const kvt_bench_args *args);
 int kvt_bench_match(const cli_context *context, const kvt_bench_args *args);
 int kvt_bench_io(const cli_context *context, const kvt_bench_args *args);
+int kvt_bench_codec(const cli_context *context, const kvt_bench_args *args);
 
 /* Figures of the rounds of one row. */
 enum { KVT_BENCH_ROUNDS_MAX = 101 };

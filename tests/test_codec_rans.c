@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * rans: the cases of codec_cases.c, and what is special to it.
+ */
+#include "tests/codec_cases.h"
+#include "tests/support.h"
+
+#include <stdlib.h>
+
+KVT_TEST(codec_rans, every_bit_pattern_comes_back) { codec_case_all_patterns(&kvt_exponent_rans); }
+KVT_TEST(codec_rans, any_shape_comes_back) { codec_case_geometries(&kvt_exponent_rans, "codec_rans shapes"); }
+KVT_TEST(codec_rans, what_does_not_shrink_is_stored_raw) { codec_case_bound_and_fallback(&kvt_exponent_rans); }
+KVT_TEST(codec_rans, too_little_room_is_refused) { codec_case_capacities(&kvt_exponent_rans); }
+KVT_TEST(codec_rans, a_payload_cut_short_is_corrupt) { codec_case_truncations(&kvt_exponent_rans); }
+KVT_TEST(codec_rans, every_flipped_bit_is_seen_or_meant_nothing) { codec_case_bit_flips(&kvt_exponent_rans); }
+KVT_TEST(codec_rans, damage_stays_in_bounds_and_is_judged_alike)
+{
+    codec_case_garbage(&kvt_exponent_rans, "codec_rans damage");
+}
+KVT_TEST(codec_rans, short_memory_is_told) { codec_case_memory(&kvt_exponent_rans); }
+KVT_TEST(codec_rans, the_golden_payload_is_still_written) { codec_case_golden(&kvt_exponent_rans, "codec_rans.bin"); }
+
+#include "compress/rans_model.h"
+
+static uint32_t table_sum(const uint8_t freq[64])
+{
+    uint32_t sum = 0;
+    for (int s = 0; s < 64; s++)
+        sum += freq[s];
+    return sum;
+}
+
+KVT_TEST(codec_rans, a_table_sums_to_256_whatever_was_counted)
+{
+    uint64_t seed = kvt_test_seed("codec_rans tables");
+    for (uint32_t round = 0; round < 2000; round++) {
+        uint32_t counts[64] = {0}, symbols = 1 + (uint32_t)(kvt_test_random(&seed) % 64);
+        uint8_t freq[64];
+        for (uint32_t n = 0; n < symbols; n++) {
+            uint64_t noise = kvt_test_random(&seed);
+            counts[noise % 64] += (uint32_t)(noise >> 32 >> noise % 32);
+        }
+        for (uint32_t s = 0; s < 64; s++)
+            counts[s] >>= 6; /* a plane has fewer than 2^26 elements */
+        kvt_rans_normalise(counts, freq);
+        cr_assert_eq(table_sum(freq), 256u);
+        cr_assert_neq(freq[KVT_RANS_ESCAPE], 0);
+        for (uint32_t s = 0; s < 64; s++)
+            cr_assert(s == KVT_RANS_ESCAPE || (s >> 1 & 15) != 15 || freq[s] == 0, "only the escape has distance 15");
+    }
+    uint8_t freq[64];
+    kvt_rans_normalise((uint32_t[64]){0}, freq);
+    cr_assert_eq(freq[0], 255);
+    cr_assert_eq(freq[KVT_RANS_ESCAPE], 1);
+}
+
+KVT_TEST(codec_rans, a_table_that_does_not_sum_to_256_is_corrupt)
+{
+    codec_blob *blob = codec_blob_make(KVT_ELEMENT_BF16, 1, 40, 64, CODEC_KV, 1);
+    uint64_t bytes;
+    bool same;
+    uint8_t *payload = codec_check_blob(&kvt_exponent_rans, blob, &bytes);
+    payload[32 + 64]++; /* the first frequency */
+    cr_assert_eq(codec_check_hostile(&kvt_exponent_rans, payload, bytes, blob->raw_bytes, NULL, &same), KVT_CORRUPT);
+    free(payload);
+    codec_blob_free(blob);
+}
+
+/* Kv-like data must shrink as the format promises, or a statistic is broken. */
+KVT_TEST(codec_rans, kv_like_data_shrinks_more_than_with_xpack)
+{
+    codec_blob *blob = codec_blob_make(KVT_ELEMENT_BF16, 2, 256, 256, CODEC_KV, 4);
+    uint64_t packed, coded;
+    free(codec_check_blob(&kvt_exponent_xpack, blob, &packed));
+    free(codec_check_blob(&kvt_exponent_rans, blob, &coded));
+    cr_assert_lt(packed, blob->raw_bytes * 3 / 4);
+    cr_assert_lt(coded, packed * 15 / 16);
+    codec_blob_free(blob);
+}
