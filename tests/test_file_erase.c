@@ -273,3 +273,41 @@ KVT_TEST(file_erase, a_failed_barrier_acknowledges_nothing)
         file_stage_fini(&stage);
     }
 }
+
+/* ---- crashes; the others are in test_crash.c ---- */
+
+/* Stop at the n-th sync: all writes since the last one are still on their way. */
+static kvt_sim_fault stop_at_sync(void *arg, const kvt_sim_event *event)
+{
+    breaking *b = arg;
+    if (event->verb == KVT_SIM_SYNC && b->left != 0)
+        b->left--;
+    return b->left == 0 && event->verb != KVT_SIM_READ ? KVT_SIM_EIO : KVT_SIM_NONE;
+}
+
+/* A removal that touches more segments than a recovery would scan: none of their other records is lost. */
+KVT_TEST(file_erase, torn_footers_are_never_more_than_a_recovery_scans)
+{
+    enum { MANY = 250, STRIDE = 8 };
+    for (uint64_t at = 1; at < 6; at++) {
+        file_stage stage;
+        file_stage_init(&stage, true, 40 * MIB);
+        cr_assert_eq(file_stage_open(&stage), KVT_OK, "%s", kvt_last_error());
+        for (uint64_t i = 0; i < MANY; i++)
+            cr_assert_eq(file_stage_write(&stage, i, BYTES), KVT_OK);
+        reopen(&stage, true); /* all of it is sealed */
+        breaking b = {.left = at};
+        kvt_sim_set_hook(stage.disk, stop_at_sync, &b);
+        cr_assert_eq(file_stage_erase(&stage, 0, MANY, STRIDE), KVT_IO);
+        kvt_sim_set_hook(stage.disk, NULL, NULL);
+        kvt_sim_crash(stage.disk, &(kvt_sim_crash_options){.power = true, .drop_percent = 20, .tear_percent = 80});
+        file_stage_close(&stage);
+        cr_assert_eq(file_stage_open(&stage), KVT_OK, "%s", kvt_last_error());
+        for (uint64_t i = 0; i < MANY; i++) {
+            kvt_status status = file_stage_read(&stage, i, BYTES);
+            cr_assert(status == KVT_OK || (status == KVT_MISS && i % STRIDE == 0), "stop %u: record %u: %s",
+                      (unsigned)at, (unsigned)i, kvt_status_name(status));
+        }
+        file_stage_fini(&stage);
+    }
+}
