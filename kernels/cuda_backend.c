@@ -87,9 +87,9 @@ static uint32_t cuda_score(char *why, size_t why_bytes)
 
 /* -------------------------------------------------------------- how it spreads */
 
-/* Loads under way have to cover the memory's round trip. Up to some 30 GB/s per multiprocessor (an H100 has 25) one load
- * a thread in blocks of 256 does, and other forms cost half a percent to two; beyond (an H200 has 37) it loses a tenth,
- * and two loads a thread in small blocks do. */
+/* Loads under way have to cover the memory's round trip. Up to some 30 GB/s per multiprocessor (an H100 has 25) one
+ * load a thread in blocks of 256 does, and other forms cost half a percent to two; beyond (an H200 has 37) it loses a
+ * tenth, and two loads a thread in small blocks do. */
 static kvt_cuda_grid device_grid(int device, int multiprocessors)
 {
     const double much = 30e9;
