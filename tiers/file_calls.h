@@ -26,6 +26,7 @@ kvt_file_slot *kvt_file_slot_take(kvt_file *file);            /* locked; NULL: n
 void kvt_file_slot_give(kvt_file *file, kvt_file_slot *slot); /* locked */
 
 /* ---- file_super.c: whose store it is ---- */
+#define KVT_FILE_DATA_NAME "data.0"
 typedef struct kvt_file_geometry {
     uint64_t segment_bytes;
     uint64_t segment_count;
@@ -131,6 +132,8 @@ void kvt_file_barrier_failed(kvt_file *file);                                /* 
 /* May an operation of this verb start now? */
 bool kvt_file_admits(kvt_file *file, kvt_tier_verb verb); /* locked */
 uint32_t kvt_file_state(kvt_file *file);                  /* locked; kvt_tier_stats.state */
+/* Is data.0 still the file that we write to, and whole? If not, writes are off for good. Not locked; two system calls. */
+bool kvt_file_data_there(kvt_file *file);
 
 /* ---- file_recover.c, file_scan.c, file_checkpoint.c ---- */
 kvt_status kvt_file_recover(kvt_file *file);

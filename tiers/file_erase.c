@@ -216,7 +216,7 @@ static kvt_status overwrite(kvt_file *file, const erasure *work)
 
 static kvt_status run(kvt_file *file, const erasure *work)
 {
-    if (file->read_only || file->health.writes_fixed_off)
+    if (!kvt_file_data_there(file) || file->health.writes_fixed_off)
         return kvt_fail(KVT_REJECTED, "%s: writes are off; nothing can be erased", file->path_text);
     KVT_TRY(rewrite_footers(file, work));
     return overwrite(file, work);

@@ -34,6 +34,7 @@ void kvt_file_io_ended(kvt_file *file, kvt_io_verb verb, kvt_status status)
     if (status == KVT_OK) {
         if (health->probing) {
             *health = (kvt_file_health){.writes_fixed_off = health->writes_fixed_off,
+                                        .data_lost = health->data_lost,
                                         .writes_off_until_ns = health->writes_off_until_ns};
             kvt_log_write(&file->host.log, KVT_LOG_INFO, "%s: the file tier is back", file->path_text);
         }
@@ -65,6 +66,29 @@ void kvt_file_barrier_failed(kvt_file *file)
         else if (state == KVT_SEGMENT_PREPARING) /* held nothing yet, and gets a new header the next time */
             kvt_file_segment_free(file, &file->segments[i]);
     }
+}
+
+/* What is written to a file without a name, or behind a hole, is acknowledged and gone at the next open. */
+bool kvt_file_data_there(kvt_file *file)
+{
+    uint64_t bytes = 0, wanted = file->segment_count * file->segment_bytes;
+    kvt_status status = file->io->ops->examine(file->io, file->data_file, KVT_FILE_DATA_NAME, &bytes);
+    pthread_mutex_lock(&file->lock);
+    bool lost = status == KVT_MISS || (status == KVT_OK && bytes < wanted);
+    bool news = lost && !file->health.data_lost;
+    if (news) {
+        file->health.data_lost = file->health.writes_fixed_off = true;
+        file->counts.errors++;
+    }
+    bool there = !file->health.data_lost;
+    file->looked_ns = kvt_now_ns();
+    pthread_mutex_unlock(&file->lock);
+    if (news)
+        kvt_log_write(&file->host.log, KVT_LOG_ERROR,
+                      "%s: " KVT_FILE_DATA_NAME " was %s under the running store; writes are off until it is opened "
+                      "again, and what lay there may be gone then",
+                      file->path_text, status == KVT_MISS ? "removed or replaced" : "cut short");
+    return there;
 }
 
 bool kvt_file_admits(kvt_file *file, kvt_tier_verb verb)

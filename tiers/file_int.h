@@ -118,7 +118,8 @@ typedef struct kvt_file_slot {
 
 typedef struct kvt_file_health {
     uint32_t state;        /* as kvt_tier_stats.state */
-    bool writes_fixed_off; /* for the life of this open: read-only, or the epoch could not be written */
+    bool writes_fixed_off; /* for the life of this open: read-only, the epoch could not be written, data.0 is lost */
+    bool data_lost;        /* removed, replaced or cut short under us */
     bool probing;
     uint64_t off_until_ns;
     uint64_t writes_off_until_ns;
@@ -175,6 +176,7 @@ struct kvt_file {
     uint32_t draining, condemned; /* segments in these states */
     bool eviction_wanted;         /* RAM for entries ran out: free the oldest segment */
     kvt_file_health health;
+    uint64_t looked_ns; /* at data.0 */
 
     /* the keeper's own */
     pthread_t keeper;

@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <time.h>
 
-enum { RETRY_NS = 20000000 };
+enum { RETRY_NS = 20000000, LOOK_NS = 1000000000 };
 
 typedef struct round_work {
     uint32_t sealing[KVT_FILE_FOOTERS];
@@ -122,14 +122,14 @@ kvt_status kvt_file_barrier(kvt_file *file)
 }
 
 /* Locked. The states say whether somebody condemned a segment meanwhile. */
-static void settle(kvt_file *file, const round_work *work)
+static void settle(kvt_file *file, const round_work *work, bool there)
 {
     for (uint32_t i = 0; i < work->sealing_count; i++) {
         if (work->sealing[i] == KVT_FILE_NONE)
             continue;
         kvt_file_segment *segment = &file->segments[work->sealing[i]];
         if (segment->state == KVT_SEGMENT_SEALING)
-            kvt_file_segment_sealed(file, segment, file->durable);
+            kvt_file_segment_sealed(file, segment, file->durable && there);
     }
     for (uint32_t i = 0; i < file->group_count; i++) {
         if (work->preparing[i] == KVT_FILE_NONE)
@@ -153,6 +153,16 @@ static uint64_t checkpoint_due(const kvt_file *file)
     return age_ns < KVT_FILE_CHECKPOINT_NS ? KVT_FILE_CHECKPOINT_NS - age_ns : 0;
 }
 
+/* Whether data.0 is there; asked before a barrier counts, and about once a second. */
+static bool look(kvt_file *file, bool now)
+{
+    pthread_mutex_lock(&file->lock);
+    bool due = now || kvt_now_ns() - file->looked_ns >= LOOK_NS;
+    bool there = !file->health.data_lost;
+    pthread_mutex_unlock(&file->lock);
+    return due && !file->read_only ? kvt_file_data_there(file) : there;
+}
+
 uint64_t kvt_file_keep(kvt_file *file)
 {
     round_work work = {.sealing_count = 0};
@@ -165,9 +175,10 @@ uint64_t kvt_file_keep(kvt_file *file)
     pthread_mutex_unlock(&file->lock);
     write_blocks(file, &work);
     bool good = !work.written || !file->durable || kvt_file_barrier(file) == KVT_OK;
+    bool there = look(file, work.written);
     pthread_mutex_lock(&file->lock);
     if (good)
-        settle(file, &work);
+        settle(file, &work, there);
     bool checkpoint = checkpoint_due(file) == 0;
     pthread_cond_broadcast(&file->idle);
     pthread_mutex_unlock(&file->lock);
@@ -177,7 +188,8 @@ uint64_t kvt_file_keep(kvt_file *file)
                       kvt_last_error());
     kvt_fail_clear();
     pthread_mutex_lock(&file->lock);
-    uint64_t wait_ns = file->woken ? 0 : waiting ? RETRY_NS : kvt_max_u64(checkpoint_due(file), RETRY_NS);
+    uint64_t idle_ns = kvt_min_u64(kvt_max_u64(checkpoint_due(file), RETRY_NS), LOOK_NS);
+    uint64_t wait_ns = file->woken ? 0 : waiting ? RETRY_NS : idle_ns;
     pthread_mutex_unlock(&file->lock);
     return wait_ns;
 }

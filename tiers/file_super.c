@@ -26,7 +26,6 @@ enum {
 #define SUPER_TEMPORARY     "SUPER.tmp"
 #define SUPER_REPLACED      "SUPER.bad"
 #define LOCK_NAME           "LOCK"
-#define DATA_NAME           "data.0"
 
 /* ---- geometry ---- */
 
@@ -107,8 +106,8 @@ static void look_at(void *arg, const char *name)
     directory_view *view = arg;
     view->super |= strcmp(name, SUPER_NAME) == 0;
     view->lock |= strcmp(name, LOCK_NAME) == 0;
-    view->data |= strcmp(name, DATA_NAME) == 0;
-    bool known = strcmp(name, SUPER_NAME) == 0 || strcmp(name, LOCK_NAME) == 0 || strcmp(name, DATA_NAME) == 0;
+    view->data |= strcmp(name, KVT_FILE_DATA_NAME) == 0;
+    bool known = strcmp(name, SUPER_NAME) == 0 || strcmp(name, LOCK_NAME) == 0 || strcmp(name, KVT_FILE_DATA_NAME) == 0;
     for (size_t i = 0; i < sizeof ours / sizeof ours[0] && !known; i++)
         known = starts_with(name, ours[i]);
     if (!known && !view->foreign) {
@@ -129,7 +128,7 @@ static kvt_status examine(kvt_file *file, const kvt_tier_options *options, bool 
         return kvt_fail(KVT_MISS, "%s holds no store", options->path);
     if (view.foreign || (view.data && !view.lock))
         return kvt_fail(KVT_EXISTS, "%s holds other files (%s): choose an empty or new directory", options->path,
-                        view.foreign ? view.foreign_name : DATA_NAME);
+                        view.foreign ? view.foreign_name : KVT_FILE_DATA_NAME);
     return KVT_OK;
 }
 
@@ -191,12 +190,12 @@ static void write_pid(kvt_file *file)
 static kvt_status open_data(kvt_file *file, kvt_io_file_info *out_info)
 {
     uint32_t flags = KVT_IO_FILE_LOCK | (file->read_only ? KVT_IO_FILE_READ_ONLY : KVT_IO_FILE_CREATE);
-    kvt_status status = file->io->ops->open_file(file->io, DATA_NAME, flags, &file->data_file, out_info);
+    kvt_status status = file->io->ops->open_file(file->io, KVT_FILE_DATA_NAME, flags, &file->data_file, out_info);
     if (status == KVT_BUSY)
         return say_busy(file, file->path_text);
     if (status == KVT_MISS)
         return kvt_fail(KVT_CORRUPT, "store %s has lost its data file %s; open it for writing to start anew",
-                        file->path_text, DATA_NAME);
+                        file->path_text, KVT_FILE_DATA_NAME);
     return status;
 }
 
@@ -340,15 +339,15 @@ static kvt_status open_known_data(kvt_file *file)
     if (info.bytes >= bytes)
         return KVT_OK;
     kvt_log_write(&file->host.log, KVT_LOG_ERROR,
-                  "%s: %s has %" PRIu64 " of %" PRIu64 " bytes; what lay behind is lost", file->path_text, DATA_NAME,
-                  info.bytes, bytes);
+                  "%s: %s has %" PRIu64 " of %" PRIu64 " bytes; what lay behind is lost", file->path_text,
+                  KVT_FILE_DATA_NAME, info.bytes, bytes);
     if (!file->read_only && file->io->ops->allocate(file->io, file->data_file, bytes) == KVT_OK)
         return KVT_OK;
     file->segment_count = (uint32_t)(info.bytes / file->super.segment_bytes);
     if (file->segment_count >= KVT_SEGMENTS_MIN)
         return KVT_OK;
     return kvt_fail(KVT_CORRUPT, "store %s: %s was cut short and cannot be extended; make room, or remove the store",
-                    file->path_text, DATA_NAME);
+                    file->path_text, KVT_FILE_DATA_NAME);
 }
 
 kvt_status kvt_file_super_open(kvt_file *file, const kvt_tier_options *options)

@@ -79,14 +79,14 @@ static bool reserve(kvt_file *file, kvt_file_slot *slot, kvt_tier_op *op)
 }
 
 /* Locked. Whether the record is there for good. */
-static bool publish(kvt_file *file, kvt_file_slot *slot, kvt_status status)
+static bool publish(kvt_file *file, kvt_file_slot *slot, kvt_status status, bool there)
 {
     kvt_file_segment *segment = &file->segments[slot->segment];
     kvt_file_io_ended(file, KVT_IO_WRITE, status);
     if (--file->writes_now == 0)
         file->counts.written_ns += kvt_file_now(file) - file->writes_since_ns;
     bool accepted = segment->state == KVT_SEGMENT_OPEN || segment->state == KVT_SEGMENT_SEALING;
-    if (status == KVT_OK && accepted) {
+    if (status == KVT_OK && accepted && there) {
         kvt_file_entry_live(file, segment, slot->entry);
         segment->touched = ++file->uses;
         file->counts.written_bytes += slot->io.bytes;
@@ -102,8 +102,9 @@ static void write_done(kvt_io_op *io)
 {
     kvt_file_slot *slot = io->arg;
     kvt_file *file = slot->file;
+    bool there = kvt_file_data_there(file);
     pthread_mutex_lock(&file->lock);
-    bool published = publish(file, slot, io->status);
+    bool published = publish(file, slot, io->status, there);
     pthread_mutex_unlock(&file->lock);
     if (!published) {
         kvt_file_finish_slot(slot, io->status == KVT_OK ? KVT_IO : io->status);

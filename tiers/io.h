@@ -77,6 +77,8 @@ typedef struct kvt_io_ops {
     kvt_status (*rename)(kvt_io *io, const char *from, const char *to); /* atomic; then sync_directory */
     kvt_status (*unlink)(kvt_io *io, const char *name);                 /* KVT_MISS: not there */
     kvt_status (*exists)(kvt_io *io, const char *name);                 /* KVT_OK or KVT_MISS */
+    /* Size of an open file: KVT_OK; KVT_MISS: the name does not mean it any more; else it cannot be said. */
+    kvt_status (*examine)(kvt_io *io, kvt_io_file file, const char *name, uint64_t *out_bytes);
     kvt_status (*list)(kvt_io *io, void (*visit)(void *arg, const char *name), void *arg);
     kvt_status (*sync_directory)(kvt_io *io);
     uint64_t (*random)(kvt_io *io);    /* unpredictable; the simulator: seeded */

@@ -323,6 +323,22 @@ kvt_status kvt_io_files_exists(kvt_io *io, const char *name)
     return errno == ENOENT ? KVT_MISS : kvt_io_files_fail(files, errno, "examined", name);
 }
 
+/* Called after writes: no error text is made for what is only unknown. */
+kvt_status kvt_io_files_examine(kvt_io *io, kvt_io_file file, const char *name, uint64_t *out_bytes)
+{
+    kvt_io_files *files = files_of(io);
+    kvt_io_entry entry = get_entry(files, file);
+    struct stat held, named;
+    if (entry.fd < 0 || fstat(entry.fd, &held) != 0)
+        return KVT_IO;
+    if (fstatat(files->directory, name, &named, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? KVT_MISS : KVT_IO;
+    if (held.st_dev != named.st_dev || held.st_ino != named.st_ino)
+        return KVT_MISS;
+    *out_bytes = (uint64_t)held.st_size;
+    return KVT_OK;
+}
+
 kvt_status kvt_io_files_list(kvt_io *io, void (*visit)(void *arg, const char *name), void *arg)
 {
     kvt_io_files *files = files_of(io);

@@ -61,6 +61,7 @@ kvt_status kvt_io_files_truncate(kvt_io *io, kvt_io_file file, uint64_t bytes);
 kvt_status kvt_io_files_rename(kvt_io *io, const char *from, const char *to);
 kvt_status kvt_io_files_unlink(kvt_io *io, const char *name);
 kvt_status kvt_io_files_exists(kvt_io *io, const char *name);
+kvt_status kvt_io_files_examine(kvt_io *io, kvt_io_file file, const char *name, uint64_t *out_bytes);
 kvt_status kvt_io_files_list(kvt_io *io, void (*visit)(void *arg, const char *name), void *arg);
 kvt_status kvt_io_files_sync_directory(kvt_io *io);
 uint64_t kvt_io_files_random(kvt_io *io);

@@ -190,6 +190,7 @@ const kvt_io_ops kvt_io_pool_ops = {
     .rename = kvt_io_files_rename,
     .unlink = kvt_io_files_unlink,
     .exists = kvt_io_files_exists,
+    .examine = kvt_io_files_examine,
     .list = kvt_io_files_list,
     .sync_directory = kvt_io_files_sync_directory,
     .random = kvt_io_files_random,

@@ -496,6 +496,20 @@ static kvt_status sim_exists(kvt_io *io, const char *name)
     return error != 0 ? outcome(error, "examined", name) : there ? KVT_OK : KVT_MISS;
 }
 
+static kvt_status sim_examine(kvt_io *io, kvt_io_file file, const char *name, uint64_t *out_bytes)
+{
+    sim_context *context = context_of(io);
+    pthread_mutex_lock(&context->disk->lock);
+    const sim_handle *handle = handle_of(context, file);
+    kvt_status status = dead(context) || handle == NULL ? KVT_IO : KVT_OK;
+    if (status == KVT_OK && sim_find(context->disk, name) != handle->file)
+        status = KVT_MISS;
+    if (status == KVT_OK)
+        *out_bytes = handle->file->now.bytes;
+    pthread_mutex_unlock(&context->disk->lock);
+    return status;
+}
+
 /* Names are copied first: visit may open and remove files. */
 static kvt_status sim_list(kvt_io *io, void (*visit)(void *arg, const char *name), void *arg)
 {
@@ -551,6 +565,7 @@ const kvt_io_ops kvt_io_sim_ops = {
     .rename = sim_rename,
     .unlink = sim_unlink,
     .exists = sim_exists,
+    .examine = sim_examine,
     .list = sim_list,
     .sync_directory = sim_sync_directory,
     .random = sim_secret,
