@@ -85,7 +85,7 @@ static void choose_model(const kvt_exponent_ops *ops, kvt_exponent_room *room, c
     ops->rans_count(plane->kind, data, lanes, plane->tokens, stride, room->row, room->counts);
     kvt_rans_choose(ops, room, (plane->tokens + stride - 1) / stride, classes);
     kvt_lanes_repeat(lanes);
-    kvt_rans_model_build(room->model, classes);
+    kvt_rans_model_encoding(room->model, classes);
 }
 
 static void write_channels(const kvt_exponent_room *room, uint8_t *body)
@@ -112,16 +112,16 @@ static void start_states(kvt_element_kind kind, const uint8_t *packed, uint8_t *
 
 /* Split a segment: symbols, raw bits, escapes; states as coding starts. */
 static void split_segment(const kvt_exponent_ops *ops, kvt_exponent_room *room, const kvt_kv_plane *plane,
-                          const place *p, const uint8_t *data, uint8_t *raw, uint8_t *states)
+                          const place *p, const uint8_t *data, uint8_t *raw, uint8_t *index, uint8_t *states)
 {
     const uint32_t width = kvt_element_kind_bytes(plane->kind), raw_step = 8 * kvt_rans_raw_bits(plane->kind);
     uint8_t last[2 * KVT_STEP], packed[9 * 8];
     uint64_t at = p->first + (uint64_t)(p->steps - 1) * KVT_STEP;
     ops->rans_split(plane->kind, data + p->first * width, &room->lanes, p->channel, p->steps - 1, room->model, raw,
-                    room->index, &room->escapes);
+                    index, &room->escapes);
     kvt_step_fill(plane, &room->lanes, data + at * width, p->last_count, p->last_channel, last);
     ops->rans_split(plane->kind, last, &room->lanes, p->last_channel, 1, room->model, packed,
-                    room->index + (size_t)(p->steps - 1) * KVT_STEP, &room->escapes);
+                    index + (size_t)(p->steps - 1) * KVT_STEP, &room->escapes);
     if (!kvt_rans_carries(plane->kind))
         memcpy(raw + (size_t)(p->steps - 1) * raw_step, packed, raw_step);
     start_states(plane->kind, packed, states);
@@ -140,23 +140,34 @@ static uint64_t write_escapes(const kvt_escapes *escapes, uint32_t first, uint32
 static uint64_t encode_segments(const kvt_exponent_ops *ops, kvt_exponent_room *room, const kvt_kv_plane *plane,
                                 const sections *s, const uint8_t *data, uint8_t *body, uint64_t capacity)
 {
-    kvt_escapes *escapes = &room->escapes;
-    uint8_t *scratch_end = room->words + (size_t)KVT_SEGMENT_STEPS_MAX * KVT_STEP;
+    const size_t segment = (size_t)KVT_SEGMENT_STEPS_MAX * KVT_STEP;
     uint64_t at = s->words;
-    escapes->count = 0;
-    for (uint32_t i = 0; i < s->segments.count; i++) {
-        place p = place_of(plane, &s->segments, i);
-        uint8_t *states = body + s->states + (uint64_t)i * KVT_RANS_STATE_BYTES;
-        uint8_t *directory = body + s->directory + (uint64_t)i * DIRECTORY_BYTES;
-        uint32_t before = escapes->count;
-        split_segment(ops, room, plane, &p, data, body + s->raw + p.raw, states);
-        uint32_t words = ops->rans_encode(room->model, room->index, p.steps, states, scratch_end);
-        if (words > capacity - at || escapes->count > (uint64_t)plane->tokens * plane->channels / 4)
-            return 0;
-        memcpy(body + at, scratch_end - words, words);
-        at += words;
-        put_le16(directory, words);
-        put_le16(directory + 2, escapes->count - before);
+    room->escapes.count = 0;
+    for (uint32_t i = 0; i < s->segments.count; i += 2) {
+        uint32_t count = (uint32_t)kvt_min_u64(2, s->segments.count - i);
+        kvt_rans_source sources[2];
+        for (uint32_t k = 0; k < count; k++) {
+            place p = place_of(plane, &s->segments, i + k);
+            uint8_t *index = room->index + k * segment;
+            uint32_t before = room->escapes.count;
+            sources[k] = (kvt_rans_source){
+                .index = index, .end = room->words + (k + 1) * (segment + KVT_STEP) - KVT_STEP, .steps = p.steps};
+            split_segment(ops, room, plane, &p, data, body + s->raw + p.raw, index, sources[k].states);
+            put_le16(body + s->directory + (uint64_t)(i + k) * DIRECTORY_BYTES + 2, room->escapes.count - before);
+            if (room->escapes.count > (uint64_t)plane->tokens * plane->channels / 4)
+                return 0;
+        }
+        ops->rans_encode(room->model, sources, count);
+        for (uint32_t k = 0; k < count; k++) {
+            uint32_t words = sources[k].used;
+            if (words > capacity - at)
+                return 0;
+            memcpy(body + at, sources[k].end - words, words);
+            at += words;
+            put_le16(body + s->directory + (uint64_t)(i + k) * DIRECTORY_BYTES, words);
+            memcpy(body + s->states + (uint64_t)(i + k) * KVT_RANS_STATE_BYTES, sources[k].states,
+                   KVT_RANS_STATE_BYTES);
+        }
     }
     return at;
 }
@@ -340,7 +351,7 @@ static bool decode_plane(const kvt_exponent_ops *ops, kvt_exponent_room *room, c
     if (!check_sizes(entry, &s, body, &escapes_at) || !read_channels(room, entry, classes, body) ||
         !kvt_rans_tables_read(body + s.tables, classes, levels, room->model))
         return false;
-    kvt_rans_model_build(room->model, classes);
+    kvt_rans_model_decoding(room->model, classes);
     return decode_segments(ops, room, &entry->plane, &s, body, body + escapes_at, data);
 }
 

@@ -56,7 +56,7 @@ typedef struct kvt_exponent_room {
     uint32_t segment_log2;
     kvt_lanes lanes; /* room for 64 entries more than channels */
     uint8_t *index;  /* of two segments */
-    uint8_t *words;  /* of one segment, and 64 bytes in front */
+    uint8_t *words;  /* of two segments, with 64 bytes in front of each */
     kvt_rans_model *model;
     kvt_escapes escapes; /* of a quarter of the plane, and one segment more */
     uint8_t *exponent_max, *assigned;

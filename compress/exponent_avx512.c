@@ -49,6 +49,7 @@ KVT_FOLDED void xpack_split_wide_of(kvt_element_kind kind, const uint8_t *data, 
                                     uint32_t channel, uint32_t steps, uint8_t *raw, uint8_t *codes,
                                     kvt_escapes *escapes)
 {
+    uint8_t *into = escapes->exponent + escapes->count; /* in a register: stores of bytes may alias anything */
     for (uint32_t step = 0; step < steps; step++, channel = kvt_lanes_next(lanes, channel)) {
         wide_parts p = wide_take(kind, data);
         __m512i distance = _mm512_sub_epi8(_mm512_loadu_si512(lanes->base + channel), p.exponent);
@@ -56,8 +57,8 @@ KVT_FOLDED void xpack_split_wide_of(kvt_element_kind kind, const uint8_t *data, 
         for (int plane = 0; plane < 3; plane++)
             kvt_store_le64(codes + (ptrdiff_t)8 * plane,
                            _mm512_test_epi8_mask(distance, bytes_of(1 << plane)) | escape);
-        _mm512_storeu_si512(escapes->exponent + escapes->count, _mm512_maskz_compress_epi8(escape, p.exponent));
-        escapes->count += (uint32_t)__builtin_popcountll(escape);
+        _mm512_storeu_si512(into, _mm512_maskz_compress_epi8(escape, p.exponent));
+        into += __builtin_popcountll(escape);
         const uint32_t bits = kvt_xpack_raw_bits(kind);
         __m512i sign = _mm512_maskz_mov_epi8(p.sign, bytes_of(1 << ((bits - 1) & 7)));
         if (bits > 8)
@@ -68,12 +69,15 @@ KVT_FOLDED void xpack_split_wide_of(kvt_element_kind kind, const uint8_t *data, 
         data += KVT_STEP * kvt_element_kind_bytes(kind);
         codes += 24;
     }
+    escapes->count = (uint32_t)(into - escapes->exponent);
 }
 
 KVT_FOLDED void xpack_merge_wide_of(kvt_element_kind kind, uint8_t *data, const kvt_lanes *lanes, uint32_t channel,
                                     uint32_t steps, const uint8_t *raw, const uint8_t *codes, kvt_escapes *escapes)
 {
-    const uint32_t bits = kvt_xpack_raw_bits(kind);
+    const uint32_t bits = kvt_xpack_raw_bits(kind), count = escapes->count;
+    const uint8_t *list = escapes->exponent;
+    uint32_t used = escapes->used;
     for (uint32_t step = 0; step < steps; step++, channel = kvt_lanes_next(lanes, channel)) {
         __m512i low, high = _mm512_setzero_si512();
         raw = wide_unpack(raw, bits, &low, &high);
@@ -83,9 +87,8 @@ KVT_FOLDED void xpack_merge_wide_of(kvt_element_kind kind, uint8_t *data, const 
         exponent = _mm512_mask_sub_epi8(exponent, k0, exponent, bytes_of(1));
         exponent = _mm512_mask_sub_epi8(exponent, k1, exponent, bytes_of(2));
         exponent = _mm512_mask_sub_epi8(exponent, k2, exponent, bytes_of(4));
-        exponent =
-            _mm512_mask_expand_epi8(exponent, escape, list_load(escapes->exponent, escapes->used, escapes->count));
-        escapes->used += (uint32_t)__builtin_popcountll(escape);
+        exponent = _mm512_mask_expand_epi8(exponent, escape, list_load(list, used, count));
+        used += (uint32_t)__builtin_popcountll(escape);
         if (kind != KVT_ELEMENT_BF16)
             exponent = _mm512_and_si512(exponent, bytes_of((int)kvt_exponent_max(kind)));
         __m512i sign = _mm512_slli_epi16(bits > 8 ? high : low, 7 - ((bits - 1) & 7));
@@ -93,6 +96,7 @@ KVT_FOLDED void xpack_merge_wide_of(kvt_element_kind kind, uint8_t *data, const 
         data += KVT_STEP * kvt_element_kind_bytes(kind);
         codes += 24;
     }
+    escapes->used = used;
 }
 
 /* Bit 0: the mantissa's top bit. */
@@ -116,6 +120,8 @@ KVT_FOLDED void rans_split_wide_of(kvt_element_kind kind, const uint8_t *data, c
                                    kvt_escapes *escapes)
 {
     const table256 freqs = table_load(model->freq);
+    uint8_t *exponents = escapes->exponent, *rests = escapes->rest;
+    uint32_t count = escapes->count; /* in a register: stores of bytes may alias anything */
     for (uint32_t step = 0; step < steps; step++, channel = kvt_lanes_next(lanes, channel)) {
         wide_parts p = wide_take(kind, data);
         __m512i symbol = wide_symbols(kind, &p, lanes, channel);
@@ -124,15 +130,16 @@ KVT_FOLDED void rans_split_wide_of(kvt_element_kind kind, const uint8_t *data, c
                            _mm512_cmpeq_epi8_mask(_mm512_and_si512(symbol, bytes_of(63)), bytes_of(KVT_RANS_ESCAPE));
         __m512i bit = top_bit(kind, &p), rest = _mm512_add_epi8(bit, bit);
         rest = _mm512_mask_add_epi8(rest, p.sign, rest, bytes_of(1));
-        _mm512_storeu_si512(escapes->exponent + escapes->count, _mm512_maskz_compress_epi8(escape, p.exponent));
-        _mm512_storeu_si512(escapes->rest + escapes->count, _mm512_maskz_compress_epi8(escape, rest));
-        escapes->count += (uint32_t)__builtin_popcountll(escape);
+        _mm512_storeu_si512(exponents + count, _mm512_maskz_compress_epi8(escape, p.exponent));
+        _mm512_storeu_si512(rests + count, _mm512_maskz_compress_epi8(escape, rest));
+        count += (uint32_t)__builtin_popcountll(escape);
         symbol = _mm512_mask_mov_epi8(symbol, escape, choose_bits(bytes_of(0xc0), symbol, bytes_of(KVT_RANS_ESCAPE)));
         _mm512_storeu_si512(index, symbol);
         raw = wide_pack(p.low, p.high, kvt_rans_raw_bits(kind), raw);
         data += KVT_STEP * kvt_element_kind_bytes(kind);
         index += KVT_STEP;
     }
+    escapes->count = count;
 }
 
 KVT_FOLDED void rans_merge_wide_of(kvt_element_kind kind, uint8_t *data, const kvt_lanes *lanes, uint32_t channel,

@@ -66,8 +66,8 @@ typedef struct kvt_rans_model {
     _Alignas(64) uint8_t freq[256];
     _Alignas(64) uint8_t start[256];
     _Alignas(64) uint8_t slot[KVT_RANS_CLASSES_MAX][256]; /* to index */
-    uint16_t reciprocal[256];                             /* 65536 / freq, rounded down, at most 65535 */
-    uint32_t entry[KVT_RANS_CLASSES_MAX][256];            /* slot to index | freq << 8 | (slot - start) << 16 */
+    _Alignas(64) uint8_t reciprocal[2][256];   /* 65536 / freq, rounded down, at most 65535: low bytes, high bytes */
+    uint32_t entry[KVT_RANS_CLASSES_MAX][256]; /* slot to index | freq << 8 | (slot - start) << 16 */
 } kvt_rans_model;
 
 /* A segment on its way through the decoder. States: 64 low bytes, then 64 high
@@ -81,6 +81,15 @@ typedef struct kvt_rans_run {
     uint32_t channel; /* of the first element */
     uint8_t states[KVT_RANS_STATE_BYTES];
 } kvt_rans_run;
+
+/* A segment on its way through the encoder. */
+typedef struct kvt_rans_source {
+    const uint8_t *index;
+    uint8_t *end;  /* words are written backwards from here */
+    uint32_t used; /* words written */
+    uint32_t steps;
+    uint8_t states[KVT_RANS_STATE_BYTES]; /* before and after */
+} kvt_rans_source;
 
 /* A list that is read or written element by element. Reads past the end give 0,
  * and are counted. */
@@ -113,11 +122,8 @@ typedef struct kvt_exponent_ops {
                        uint32_t steps, const kvt_rans_model *model, uint8_t *raw, uint8_t *index, kvt_escapes *escapes);
     void (*rans_merge)(kvt_element_kind kind, uint8_t *data, const kvt_lanes *lanes, uint32_t channel, uint32_t steps,
                        const uint8_t *raw, const uint8_t *index, kvt_escapes *escapes);
-    /* States before and after; words are written backwards from `end`. Returns
-     * how many. */
-    uint32_t (*rans_encode)(const kvt_rans_model *model, const uint8_t *index, uint32_t steps, uint8_t *states,
-                            uint8_t *end);
-    /* One run, or two: their loads and products overlap. */
+    /* One segment, or two: what each waits for overlaps. */
+    void (*rans_encode)(const kvt_rans_model *model, kvt_rans_source *sources, uint32_t count);
     void (*rans_decode)(const kvt_rans_model *model, const kvt_lanes *lanes, kvt_rans_run *runs, uint32_t count);
     /* Symbols of the tokens 0, stride, ...: counts[channel][symbol]; at most 128
      * tokens are taken. */

@@ -73,31 +73,37 @@ KVT_FOLDED void rans_merge_of(kvt_element_kind kind, uint8_t *data, const kvt_la
     }
 }
 
-static inline uint32_t rans_encode_plain(const kvt_rans_model *model, const uint8_t *index, uint32_t steps,
-                                         uint8_t *states, uint8_t *end)
+static inline void rans_encode_source(const kvt_rans_model *model, kvt_rans_source *source)
 {
     uint32_t x[KVT_STEP];
-    uint8_t *at = end;
+    uint8_t *at = source->end;
     for (uint32_t i = 0; i < KVT_STEP; i++)
-        x[i] = states[i] | (uint32_t)states[KVT_STEP + i] << 8;
-    for (uint32_t step = steps; step-- > 0;) {
+        x[i] = source->states[i] | (uint32_t)source->states[KVT_STEP + i] << 8;
+    for (uint32_t step = source->steps; step-- > 0;) {
         for (uint32_t i = KVT_STEP; i-- > 0;) {
-            uint32_t symbol = index[(size_t)step * KVT_STEP + i], freq = model->freq[symbol];
+            uint32_t symbol = source->index[(size_t)step * KVT_STEP + i], freq = model->freq[symbol];
             uint32_t full = x[i] >> 8 >= freq; /* as likely as not: no branch */
             at[-1] = (uint8_t)x[i];
             at -= full;
             x[i] >>= 8 * full;
-            uint32_t quotient = x[i] * model->reciprocal[symbol] >> 16; /* at most one too small */
+            uint32_t reciprocal = model->reciprocal[0][symbol] | (uint32_t)model->reciprocal[1][symbol] << 8;
+            uint32_t quotient = x[i] * reciprocal >> 16; /* at most one too small */
             uint32_t rest = x[i] - quotient * freq;
             uint32_t more = rest >= freq;
             x[i] = (quotient + more) << 8 | (rest - more * freq + model->start[symbol]);
         }
     }
     for (uint32_t i = 0; i < KVT_STEP; i++) {
-        states[i] = (uint8_t)x[i];
-        states[KVT_STEP + i] = (uint8_t)(x[i] >> 8);
+        source->states[i] = (uint8_t)x[i];
+        source->states[KVT_STEP + i] = (uint8_t)(x[i] >> 8);
     }
-    return (uint32_t)(end - at);
+    source->used = (uint32_t)(source->end - at);
+}
+
+static inline void rans_encode_plain(const kvt_rans_model *model, kvt_rans_source *sources, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        rans_encode_source(model, &sources[i]);
 }
 
 static inline void rans_decode_run(const kvt_rans_model *model, const kvt_lanes *lanes, kvt_rans_run *run)

@@ -6,7 +6,7 @@
  */
 #include "compress/rans_model.h"
 
-enum { ROUNDS = 3, COST_MAX = 127 };
+enum { ROUNDS = 2, COST_MAX = 127 };
 
 /* ---- frequencies ---- */
 
@@ -157,7 +157,22 @@ void kvt_rans_choose(const kvt_exponent_ops *ops, kvt_exponent_room *room, uint3
 
 /* ---- tables ---- */
 
-void kvt_rans_model_build(kvt_rans_model *model, uint32_t classes)
+void kvt_rans_model_encoding(kvt_rans_model *model, uint32_t classes)
+{
+    for (uint32_t j = 0; j < classes; j++) {
+        uint32_t start = 0;
+        for (uint32_t s = 0; s < KVT_RANS_SYMBOLS; s++) {
+            uint32_t index = j * KVT_RANS_SYMBOLS + s, freq = model->freq[index];
+            uint32_t reciprocal = freq <= 1 ? UINT16_MAX : 65536 / freq;
+            model->start[index] = (uint8_t)start;
+            model->reciprocal[0][index] = (uint8_t)reciprocal;
+            model->reciprocal[1][index] = (uint8_t)(reciprocal >> 8);
+            start += freq;
+        }
+    }
+}
+
+void kvt_rans_model_decoding(kvt_rans_model *model, uint32_t classes)
 {
     memset(model->slot, 0, sizeof model->slot);
     memset(model->entry, 0, sizeof model->entry);
@@ -166,7 +181,6 @@ void kvt_rans_model_build(kvt_rans_model *model, uint32_t classes)
         for (uint32_t s = 0; s < KVT_RANS_SYMBOLS; s++) {
             uint32_t index = j * KVT_RANS_SYMBOLS + s, freq = model->freq[index];
             model->start[index] = (uint8_t)slot;
-            model->reciprocal[index] = (uint16_t)(freq <= 1 ? UINT16_MAX : 65536 / freq);
             for (uint32_t rank = 0; rank < freq; rank++, slot++) {
                 model->slot[j][slot] = (uint8_t)index;
                 model->entry[j][slot] = index | freq << 8 | rank << 16;

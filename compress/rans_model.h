@@ -15,8 +15,9 @@ void kvt_rans_normalise(const uint32_t counts[KVT_RANS_SYMBOLS], uint8_t freq[KV
 /* Classes for the channels (room->assigned, and in the tags) and model->freq, from room->counts of `tokens` tokens. */
 void kvt_rans_choose(const kvt_exponent_ops *ops, kvt_exponent_room *room, uint32_t tokens, uint32_t classes);
 
-/* The rest of a model from its frequencies, which are valid. */
-void kvt_rans_model_build(kvt_rans_model *model, uint32_t classes);
+/* The rest of a model from its frequencies, which are valid: what encoding needs, or what decoding needs. */
+void kvt_rans_model_encoding(kvt_rans_model *model, uint32_t classes);
+void kvt_rans_model_decoding(kvt_rans_model *model, uint32_t classes);
 
 /* Tables in a body: for each class the frequencies of the symbols with sign 0 below `levels`, then those with sign 1,
  * then the escape's. read is false when a table's sum is not 256. */

@@ -44,15 +44,32 @@ static void rans_assign_wide(const uint8_t *counts, uint32_t channels,
     }
 }
 
+/* Sums of 16 bits for a while, each class in two registers. */
 static void rans_sum_wide(const uint8_t *counts, uint32_t channels, const uint8_t *assigned,
                           uint32_t sums[KVT_RANS_CLASSES_MAX][KVT_RANS_SYMBOLS])
 {
+    enum { FLUSH = 256 }; /* x 128 tokens */
     memset(sums, 0, sizeof(uint32_t) * KVT_RANS_CLASSES_MAX * KVT_RANS_SYMBOLS);
-    for (uint32_t c = 0; c < channels; c++, counts += KVT_RANS_SYMBOLS) {
-        uint32_t *sum = sums[assigned[c]];
-        for (int i = 0; i < KVT_RANS_SYMBOLS; i += 16) {
-            __m512i more = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(counts + i)));
-            _mm512_storeu_si512(sum + i, _mm512_add_epi32(_mm512_loadu_si512(sum + i), more));
+    for (uint32_t first = 0; first < channels; first += FLUSH) {
+        const uint32_t end = (uint32_t)kvt_min_u64(channels, first + FLUSH);
+        __m512i sum[KVT_RANS_CLASSES_MAX][2];
+        for (int j = 0; j < KVT_RANS_CLASSES_MAX; j++)
+            sum[j][0] = sum[j][1] = _mm512_setzero_si512();
+        for (uint32_t c = first; c < end; c++, counts += KVT_RANS_SYMBOLS) {
+            __m512i lower = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)counts));
+            __m512i upper = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(counts + 32)));
+            for (int j = 0; j < KVT_RANS_CLASSES_MAX; j++) {
+                __mmask32 mine = assigned[c] == j ? UINT32_MAX : 0;
+                sum[j][0] = _mm512_mask_add_epi16(sum[j][0], mine, sum[j][0], lower);
+                sum[j][1] = _mm512_mask_add_epi16(sum[j][1], mine, sum[j][1], upper);
+            }
+        }
+        for (int j = 0; j < KVT_RANS_CLASSES_MAX; j++) {
+            uint16_t part[KVT_RANS_SYMBOLS];
+            _mm512_storeu_si512(part, sum[j][0]);
+            _mm512_storeu_si512(part + 32, sum[j][1]);
+            for (int i = 0; i < KVT_RANS_SYMBOLS; i++)
+                sums[j][i] += part[i];
         }
     }
 }
