@@ -132,7 +132,7 @@ void kvt_file_barrier_failed(kvt_file *file);                                /* 
 /* May an operation of this verb start now? */
 bool kvt_file_admits(kvt_file *file, kvt_tier_verb verb); /* locked */
 uint32_t kvt_file_state(kvt_file *file);                  /* locked; kvt_tier_stats.state */
-/* Is data.0 still the file that we write to, and whole? If not, writes are off for good. Not locked; two system calls. */
+/* Is data.0 still the file we write to, and whole? If not, writes are off for good. Not locked; two system calls. */
 bool kvt_file_data_there(kvt_file *file);
 
 /* ---- file_recover.c, file_scan.c, file_checkpoint.c ---- */

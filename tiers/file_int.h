@@ -177,7 +177,6 @@ struct kvt_file {
     bool eviction_wanted;         /* RAM for entries ran out: free the oldest segment */
     kvt_file_health health;
     uint64_t looked_ns; /* at data.0 */
-
     /* the keeper's own */
     pthread_t keeper;
     bool keeper_running, stopping, woken;
@@ -185,9 +184,8 @@ struct kvt_file {
     uint64_t dirty_since_ns;
     bool dirty;
     uint64_t checkpoint_seq;
-    uint8_t *scratch; /* KVT_FILE_SCRATCH_BYTES, aligned */
-    uint8_t *checkpoint_buffer;
-    uint8_t *erase_buffer; /* a footer */
+    uint8_t *scratch;                          /* KVT_FILE_SCRATCH_BYTES, aligned */
+    uint8_t *checkpoint_buffer, *erase_buffer; /* the latter for a footer */
 
     /* erasures: callers ask and wait for `idle`, the keeper does them all at once */
     uint64_t erase_asked, erase_done, erase_steps; /* steps tell slow from stuck */
