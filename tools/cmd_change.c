@@ -315,7 +315,7 @@ static int fail_put(const kvt_item *item, const kvt_completion *completion, cons
     if (cause == KVT_EXISTS)
         return cli_fail(
             CLI_INCOMPATIBLE, key,
-            "other bytes are held under this key; give another key, or keep them apart with another --model "
+            "other bytes are held under this key; remove them with 'kvtier rm', or give another key, --model "
             "or --revision");
     if (cause == KVT_NOSPACE)
         return cli_fail(CLI_FAILURE, key,
@@ -380,8 +380,8 @@ const cli_command cli_command_put = {
     .description =
         "Stores the bytes of a file under a key of 32 hexadecimal digits, and returns when the tier on disk holds "
         "them. The space is an existing one, or one of opaque blobs that --model names. The same bytes under a "
-        "held key are no error; other bytes are refused with exit code 7: they need another key, or another "
-        "--revision.",
+        "held key are no error; other bytes are refused with exit code 7: remove the record first, "
+        "or give another key or --revision.",
     .examples = "kvtier put 00112233445566778899aabbccddeeff -f blob.bin --model notes",
     .options = put_options,
     .option_count = sizeof put_options / sizeof *put_options,

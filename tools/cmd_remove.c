@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Removing records: what will go is counted and told first, and confirmed by a person or by --yes. What went is counted
- * after the store was closed and opened again, since a tier without durable deletes may keep records on disk.
+ * after the store was closed and opened again, which is what a removal has to survive.
  */
 #include "tools/cli_commands.h"
 
@@ -165,11 +165,10 @@ static int run_rm(const cli_context *context, const void *given)
     if (code == CLI_OK)
         code = report_removal(context, args, &v, kept);
     if (code == CLI_OK && kept != 0)
-        code =
-            cli_fail(CLI_PARTIAL, "rm",
-                     "%" PRIu64 " record%s on disk until the file tier reuses the segments: it has no durable delete; "
-                     "to be rid of them now, remove the store's folder",
-                     kept, kept == 1 ? " stays" : "s stay");
+        code = cli_fail(CLI_PARTIAL, "rm",
+                        "%" PRIu64 " record%s found again when the store was opened anew; run it again, or remove the "
+                        "store's folder",
+                        kept, kept == 1 ? " was" : "s were");
     kvt_free(v.records);
     return code;
 }
@@ -182,9 +181,10 @@ const cli_command cli_command_rm = {
     .description =
         "Removes the named records, or with --all every record of a space. Tells how many and asks first, unless "
         "--yes is given. Records in use stay.\n\n"
-        "The file tier has no durable delete: a record that rests in a sealed segment is back when the store is "
-        "opened again, until that segment is reused. What is left is counted, and the command exits with 6. The "
-        "rocks tier deletes at once.",
+        "What is removed does not return: the store is opened again and looked through, and should a record still be\n"
+        "there, it is counted and the command exits with 6. The file tier overwrites the bytes. In the rocks tier "
+        "they\n"
+        "stay, unreachable, until their generation goes. Records that were evicted before are not overwritten.",
     .examples = "kvtier rm 9c41d2 --yes\nkvtier rm --all --space 3f2a --dry-run",
     .options = rm_options,
     .option_count = sizeof rm_options / sizeof *rm_options,
