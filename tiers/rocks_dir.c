@@ -156,6 +156,18 @@ bool kvt_rocks_dir_has_room(const char *directory, uint64_t bytes)
     return statvfs(directory, &info) != 0 || (uint64_t)info.f_bavail * info.f_frsize >= bytes;
 }
 
+void kvt_rocks_dir_remove_drafts(const char *directory)
+{
+    DIR *dir = opendir(directory);
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        const char *ending = strrchr(entry->d_name, '.');
+        if (strncmp(entry->d_name, "OPTIONS-", 8) == 0 && ending != NULL && strcmp(ending, ".dbtmp") == 0)
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
 kvt_status kvt_rocks_dir_set_aside(const char *directory, const char *aside)
 {
     DIR *old = opendir(aside);

@@ -305,6 +305,7 @@ static kvt_status rotate(rocks_tier *t)
         return kvt_fail(KVT_NOSPACE, "tier rocks: generations are used up; make a new store");
     kvt_rocks_cf *cf;
     KVT_TRY(kvt_rocks_db_generation_add(t->db, number, &cf));
+    kvt_rocks_dir_remove_drafts(t->directory);
     pthread_mutex_lock(&t->lock);
     rocks_generation *added = rocks_ring_add(&t->ring, number, cf);
     pthread_mutex_unlock(&t->lock);

@@ -264,6 +264,8 @@ static kvt_status open_database(rocks_tier *t, const kvt_tier_options *options)
         .log = t->host.log,
     };
     KVT_TRY(kvt_rocks_db_open(&config, found, &count, &t->db));
+    if (!t->read_only)
+        kvt_rocks_dir_remove_drafts(t->directory);
     kvt_status status = KVT_OK;
     for (uint32_t i = 0; i < count; i++) {
         rocks_generation *generation = status == KVT_OK ? rocks_ring_add(&t->ring, found[i].number, found[i].cf) : NULL;
