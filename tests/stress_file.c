@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Plain program for the thread sanitizer, which Criterion cannot live with: threads that write, read, touch and drop
- * records of one small store, so that segments are sealed, evicted and recycled all the time, with the keeper at work.
- * Ends with 1 when wrong bytes, an unexpected status or a lost callback was seen.
+ * Plain program for the thread sanitizer, which Criterion cannot live with: threads that write, read, touch, drop and
+ * erase records of one small store, so that segments are sealed, evicted and recycled all the time, with the keeper at
+ * work. Ends with 1 when wrong bytes, an unexpected status, a lost callback or a record that was erased was seen.
  *
  *   stress_file [seconds]
  */
@@ -28,8 +28,10 @@ typedef struct stress {
     kvt_tier *tier;
     pthread_mutex_t lock; /* guards rows */
     row rows[THREADS * KEYS];
+    uint32_t stores[THREADS * KEYS]; /* how often each was stored, over all lives */
+    bool erased[THREADS * KEYS];     /* and not stored since */
     uint64_t deadline_ns;
-    atomic_uint failures, reads, writes, misses, evictions;
+    atomic_uint failures, reads, writes, misses, evictions, erasures;
 } stress;
 
 typedef struct worker {
@@ -55,14 +57,24 @@ static bool on_recovered(void *arg, const kvt_record *record, const kvt_place *p
 {
     stress *s = arg;
     pthread_mutex_lock(&s->lock);
-    *row_of(s, &record->key) = (row){.record = *record, .place = *place, .there = true};
+    row *r = row_of(s, &record->key);
+    *r = (row){.record = *record, .place = *place, .there = true};
+    bool erased = s->erased[r - s->rows];
     pthread_mutex_unlock(&s->lock);
+    if (erased)
+        complain(s, "an erased record is back");
     return true;
 }
 
 static void on_stored(void *arg, const kvt_record *record, const kvt_place *place)
 {
-    (void)on_recovered(arg, record, place);
+    stress *s = arg;
+    pthread_mutex_lock(&s->lock);
+    row *r = row_of(s, &record->key);
+    s->erased[r - s->rows] = false;
+    s->stores[r - s->rows]++;
+    *r = (row){.record = *record, .place = *place, .there = true};
+    pthread_mutex_unlock(&s->lock);
 }
 
 static bool on_evict(void *arg, const kvt_record *record, const kvt_place *place, bool damaged)
@@ -119,8 +131,22 @@ static void run_op(worker *w, kvt_tier_op *op)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* As an engine does: a key is stored anew when nothing is known of it any more. */
+static void forget(stress *s, uint64_t number)
+{
+    pthread_mutex_lock(&s->lock);
+    row *r = &s->rows[number];
+    kvt_place place = r->place;
+    bool there = r->there;
+    r->there = false;
+    pthread_mutex_unlock(&s->lock);
+    if (there)
+        kvt_tier_drop(s->tier, &place, 1);
+}
+
 static void write_one(worker *w, uint64_t number, uint8_t *image)
 {
+    forget(w->shared, number);
     uint64_t bytes = 1 + number * 7919 % BYTES_MAX;
     kvt_tier_op op = {.verb = KVT_TIER_WRITE, .image = image};
     kvt_store_le64(op.record.key.bytes, number);
@@ -137,6 +163,16 @@ static void write_one(worker *w, uint64_t number, uint8_t *image)
         complain(w->shared, kvt_status_name(op.status));
 }
 
+/* Bytes of a record that is erased meanwhile may be half of it; the engine erases nothing that is being read. */
+static bool still_there(stress *s, const row *was)
+{
+    pthread_mutex_lock(&s->lock);
+    const row *r = row_of(s, &was->record.key);
+    bool there = r->there && memcmp(&r->place, &was->place, sizeof r->place) == 0;
+    pthread_mutex_unlock(&s->lock);
+    return there;
+}
+
 static void read_one(worker *w, const row *r, uint8_t *image)
 {
     kvt_tier_op op = {.verb = KVT_TIER_READ, .image = image, .record = r->record, .place = r->place};
@@ -149,8 +185,19 @@ static void read_one(worker *w, const row *r, uint8_t *image)
         return;
     kvt_frame_digests(image + KVT_HEADER_BYTES, r->record.stored_bytes, digests);
     kvt_hash128 hash = kvt_payload_hash(digests, kvt_frame_count(r->record.stored_bytes));
-    if (!kvt_hash128_equal(&hash, &r->record.hash))
+    if (!kvt_hash128_equal(&hash, &r->record.hash) && still_there(w->shared, r))
         complain(w->shared, "wrong bytes");
+}
+
+static void erase_one(stress *s, uint64_t number, const kvt_place *place, uint32_t stores)
+{
+    kvt_status status = kvt_tier_erase(s->tier, place, 1);
+    atomic_fetch_add(&s->erasures, 1);
+    if (status != KVT_OK)
+        complain(s, kvt_last_error());
+    pthread_mutex_lock(&s->lock);
+    s->erased[number] = s->stores[number] == stores;
+    pthread_mutex_unlock(&s->lock);
 }
 
 static void step(worker *w, uint64_t *random, uint8_t *image)
@@ -161,6 +208,7 @@ static void step(worker *w, uint64_t *random, uint8_t *image)
     pthread_mutex_lock(&s->lock);
     row *r = &s->rows[number];
     row copy = *r;
+    uint32_t stores = s->stores[number];
     if (choice >= 90 && choice < 95)
         r->pinned = !r->pinned && number < THREADS * KEYS / 8;
     if (choice >= 95 && copy.there)
@@ -173,6 +221,8 @@ static void step(worker *w, uint64_t *random, uint8_t *image)
         read_one(w, &copy, image);
     else if (choice < 90 && copy.there)
         kvt_tier_touch(s->tier, &copy.place, 1);
+    else if (choice >= 98 && copy.there)
+        erase_one(s, number, &copy.place, stores);
     else if (choice >= 95 && copy.there)
         kvt_tier_drop(s->tier, &copy.place, 1);
 }
@@ -239,8 +289,8 @@ int main(int argc, char **argv)
     pthread_mutex_init(&s.lock, NULL);
     for (int i = 0; i < 2; i++)
         one_life(&s, path, seconds / 2);
-    printf("stress_file: %u writes, %u reads, %u misses, %u evictions in %.1f s, %u failures\n", s.writes, s.reads,
-           s.misses, s.evictions, seconds, s.failures);
+    printf("stress_file: %u writes, %u reads, %u misses, %u evictions, %u erasures in %.1f s, %u failures\n", s.writes,
+           s.reads, s.misses, s.evictions, s.erasures, seconds, s.failures);
     if (kvt_live_bytes() != strlen(path) + 1)
         complain(&s, "memory was not given back");
     kvt_test_rmtree(path);
