@@ -310,9 +310,15 @@ typedef struct kvt_space_options {
  * Open a space. What names it (all but codec, quota, pages and strides) is hashed into its id and kept in the store as
  * text, so that the command can show it.
  *
- * Returns  KVT_OK, KVT_INVALID (kvt_last_error() names the field; a blob over KVT_BLOB_BYTES_MAX, or over what the
- *          store's segments hold, is answered with the chunk_tokens that would fit), KVT_NOMEM, KVT_IO (the descriptor
- * cannot be written), KVT_BUSY (too many spaces), KVT_EXISTS (the store holds another descriptor under this id).
+ * Blocks   while a new description is written and synced.
+ * Returns  KVT_OK
+ *          KVT_INVALID      kvt_last_error() names the field; a blob over KVT_BLOB_BYTES_MAX, or over what the store's
+ *                           segments hold, is answered with the chunk_tokens that would fit
+ *          KVT_NOMEM
+ *          KVT_IO           the description cannot be written
+ *          KVT_BUSY         the store knows as many spaces as it can
+ *          KVT_EXISTS       the store holds another description under this id
+ *          KVT_UNSUPPORTED  SHA-256 is not built in
  */
 KVT_API kvt_status kvt_space_open(kvt_engine *engine, const kvt_space_options *options, kvt_space **out);
 

@@ -49,7 +49,19 @@ if [ -n "$(find "$work/prefix" -name kvtier_rocks.so)" ]; then
     echo "install: without its module the command says where it looked, and leaves no store"
 fi
 
-printf '#include "kvtier.h"\nint main(void) { return kvt_version() == 0; }\n' >"$work/header.c"
+cat >"$work/header.c" <<'END'
+#include "kvtier.h"
+int main(void)
+{
+    kvt_options options = KVT_OPTIONS_INIT;
+    kvt_space_options space = KVT_SPACE_OPTIONS_INIT;
+    kvt_request request = KVT_REQUEST_INIT;
+    kvt_batch batch = KVT_BATCH_INIT;
+    kvt_stats stats = KVT_STATS_INIT;
+    return options.struct_size == 0 || space.struct_size == 0 || request.struct_size == 0 || batch.struct_size == 0 ||
+           stats.struct_size == 0 || kvt_version() == 0;
+}
+END
 for standard in c11 c17; do
     cc -std=$standard -Wall -Wextra -Wpedantic -Werror -I"$work/prefix/include" -c "$work/header.c" -o "$work/header.o"
 done
