@@ -3,7 +3,7 @@
  * The exponent codecs in 64-byte vectors, one step each. Compiled with AVX-512 (VBMI, VBMI2) on, called only where the
  * CPU has it.
  */
-#include "compress/rans_avx512.h"
+#include "compress/rans_encode_avx512.h"
 #include "compress/rans_stats_avx512.h"
 
 /* A hint, harmless behind the end of the data. The hardware's own stops at each 4 KiB. */
