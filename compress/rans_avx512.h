@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The decoder of rans in 64-byte vectors. The 64 states lie in two vectors, low bytes and high bytes: a slot, a symbol, a
- * frequency are bytes, and a table of 128 of them is one permutation of two registers. Only the products need 16 bits.
+ * The decoder of rans in 64-byte vectors. The 64 states lie in two vectors, low bytes and high bytes: a slot, a
+ * symbol, a frequency are bytes, and a table of 128 of them is one permutation of two registers. Only the products
+ * need 16 bits.
  */
 #ifndef KVT_RANS_AVX512_H
 #define KVT_RANS_AVX512_H

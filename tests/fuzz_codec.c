@@ -153,10 +153,11 @@ int main(int argc, char **argv)
             (uint8_t)(noise & ((noise & 0x700) == 0 ? 0xff : 0xfd)); /* one in eight is a round trip, or may be */
         input[0] = (uint8_t)(input[0] | ((noise & 0x7000) != 0 ? 4 : 0));
         memcpy(input + 1, golden[codec], sizes[codec]);
-        for (uint32_t damage = (uint32_t)(noise >> 16) % 24; damage > 0; damage--) {
+        for (uint32_t damage = (uint32_t)(noise >> 16) % 8; damage > 0; damage--) {
             uint64_t where = next(&state);
-            size_t within = (where & 3) == 0 ? 64 : bytes - 1;
-            input[1 + (where >> 8) % within] = (uint8_t)(where >> 48);
+            size_t within = (where & 15) == 0 ? 64 : bytes - 1;
+            size_t at = within == 64 ? (where >> 8) % 64 : 64 + (where >> 8) % (within - 64);
+            input[1 + at] = (uint8_t)(where >> 48);
         }
         if ((noise >> 32 & 31) == 0)
             bytes = 1 + (size_t)(next(&state) % bytes);
