@@ -3,6 +3,7 @@
  * What the measuring commands stand on: expected bytes, geometries, traces, paged memory. A checker that cannot see a
  * wrong byte makes every replay green, so each of them is shown damage here.
  */
+#include "kernels/kernels.h"
 #include "tests/support.h"
 #include "tools/geometry.h"
 #include "tools/paged.h"
@@ -233,10 +234,14 @@ static const kvt_geometry SHAPES[] = {
 };
 enum { CHUNK = 24, PAGE = 4, PAGES = 40 };
 
-static kvt_paged *make(const kvt_geometry *geometry, const char *layout)
+static kvt_paged *make(const kvt_geometry *geometry, const char *layout, kvt_backend *backend)
 {
-    kvt_paged_options options = {
-        .layout = layout, .page_tokens = PAGE, .page_count = PAGES, .chunk_tokens = CHUNK, .seed = 3};
+    kvt_paged_options options = {.layout = layout,
+                                 .page_tokens = PAGE,
+                                 .page_count = PAGES,
+                                 .chunk_tokens = CHUNK,
+                                 .seed = 3,
+                                 .backend = backend};
     kvt_paged *paged = NULL;
     cr_assert_eq(kvt_paged_create(geometry, &options, &paged), KVT_OK, "%s", kvt_last_error());
     return paged;
@@ -252,15 +257,27 @@ static uint8_t *address(const kvt_group *g, uint32_t plane, uint32_t layer, uint
            head * v->head_stride + v->offset + byte % v->head_bytes;
 }
 
-static void each_case(void (*body)(const kvt_geometry *geometry, kvt_paged *paged, const char *layout))
+typedef void case_body(const kvt_geometry *geometry, kvt_paged *paged, const char *layout);
+
+static void each_case_on(case_body *body, kvt_backend *backend)
 {
     for (size_t s = 0; s < sizeof SHAPES / sizeof *SHAPES; s++) {
         for (uint32_t l = 0; kvt_paged_layout_name_at(l) != NULL; l++) {
-            kvt_paged *paged = make(&SHAPES[s], kvt_paged_layout_name_at(l));
+            kvt_paged *paged = make(&SHAPES[s], kvt_paged_layout_name_at(l), backend);
             body(&SHAPES[s], paged, kvt_paged_layout_name_at(l));
             kvt_paged_destroy(paged);
         }
     }
+}
+
+/* Pages in host memory, and pages that only a backend's calls reach: the CPU's plays a device. */
+static void each_case(case_body *body)
+{
+    kvt_backend *device = NULL;
+    each_case_on(body, NULL);
+    cr_assert_eq(kvt_backend_open("cpu", NULL, &device), KVT_OK);
+    each_case_on(body, device);
+    kvt_backend_close(device);
 }
 
 static void fill_lands_where_the_strides_say(const kvt_geometry *g, kvt_paged *paged, const char *layout)
@@ -322,7 +339,7 @@ KVT_TEST(paged, damage_is_found) { each_case(damage_is_found); }
 KVT_TEST(paged, a_touched_gap_behind_a_page_is_found)
 {
     uint32_t ids[CHUNK / PAGE];
-    kvt_paged *paged = make(&SHAPES[0], "padded");
+    kvt_paged *paged = make(&SHAPES[0], "padded", NULL);
     kvt_paged_take(paged, CHUNK / PAGE, ids);
     kvt_paged_fill(paged, ids, 5, 0, CHUNK);
     uint64_t used = kvt_geometry_row_bytes(&SHAPES[0]) * PAGE * 2;
@@ -338,7 +355,7 @@ KVT_TEST(paged, a_touched_gap_behind_a_page_is_found)
 
 KVT_TEST(paged, pages_taken_together_are_different_and_shuffled)
 {
-    kvt_paged *paged = make(&SHAPES[0], "flash");
+    kvt_paged *paged = make(&SHAPES[0], "flash", NULL);
     uint32_t ids[PAGES], again[PAGES];
     kvt_paged_take(paged, PAGES, ids);
     uint64_t seen = 0;

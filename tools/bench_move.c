@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kvtier bench move: gather and scatter of the CPU backend beside memcpy of the same bytes between the same memories.
+ * kvtier bench move: gather and scatter of a backend beside one plain copy of the same bytes between the same memories.
  * One call moves one chunk, as the engine does; the set is larger than the caches and goes round before a byte is seen
  * again.
  */
@@ -44,6 +44,7 @@ typedef struct rig {
     uint32_t chunk_pages;
     uint32_t chunks;
     kvt_page_kind blob_pages;
+    bool on_device, registered;
     kvt_series copy[2], move[2]; /* bytes per second, by kvt_direction */
 } rig;
 
@@ -52,6 +53,8 @@ static void rig_close(rig *r)
     kvt_layout_destroy(r->layout);
     kvt_paged_destroy(r->paged);
     kvt_free(r->ids);
+    if (r->registered)
+        kvt_backend_host_unregister(r->backend, r->blobs);
     if (r->blobs != NULL)
         kvt_pages_unmap(r->blobs, r->set_bytes);
 }
@@ -67,7 +70,8 @@ static kvt_status rig_open(rig *r, const move_case *c, const kvt_bench_args *arg
                                  .page_tokens = c->page_tokens,
                                  .page_count = pages,
                                  .chunk_tokens = CHUNK_TOKENS,
-                                 .seed = 1};
+                                 .seed = 1,
+                                 .backend = r->on_device ? r->backend : NULL};
     KVT_TRY(kvt_paged_create(&r->geometry, &options, &r->paged));
     KVT_TRY(kvt_layout_create(kvt_paged_group(r->paged), 1, CHUNK_TOKENS, &r->layout));
     r->set_bytes = kvt_align_up(r->blob_bytes * r->chunks, KVT_HUGE_PAGE_BYTES);
@@ -77,6 +81,8 @@ static kvt_status rig_open(rig *r, const move_case *c, const kvt_bench_args *arg
         return kvt_fail(KVT_NOMEM, "no memory for a set of %" PRIu64 " MiB; use a smaller --bytes", r->set_bytes >> 20);
     kvt_pages_touch(r->blobs, r->set_bytes, 1);
     r->blob_pages = kvt_pages_kind_of(r->blobs, r->set_bytes, r->blob_pages);
+    KVT_TRY(kvt_backend_host_register(r->backend, r->blobs, r->set_bytes));
+    r->registered = true;
     kvt_paged_take(r->paged, pages, r->ids);
     for (uint32_t i = 0; i < r->chunks; i++)
         kvt_paged_fill(r->paged, r->ids + (size_t)i * r->chunk_pages, i, 0, CHUNK_TOKENS);
@@ -100,14 +106,16 @@ static kvt_status move_set(rig *r, kvt_direction direction)
 }
 
 /* The same bytes, between the same memories, as the crow flies. */
-static void copy_set(rig *r, kvt_direction direction)
+static kvt_status copy_set(rig *r, kvt_direction direction)
 {
     uint8_t *pages = kvt_paged_group(r->paged)->bases[0];
     for (uint32_t i = 0; i < r->chunks; i++) {
         uint8_t *blob = r->blobs + i * r->blob_bytes;
         uint8_t *flat = pages + i * r->blob_bytes;
-        memcpy(direction == KVT_GATHER ? blob : flat, direction == KVT_GATHER ? flat : blob, r->blob_bytes);
+        KVT_TRY(kvt_backend_pages_copy(r->backend, direction, direction == KVT_GATHER ? blob : flat,
+                                       direction == KVT_GATHER ? flat : blob, r->blob_bytes));
     }
+    return KVT_OK;
 }
 
 static double rate(const rig *r, uint64_t start)
@@ -122,7 +130,7 @@ static kvt_status run_rounds(rig *r, uint64_t rounds)
     for (uint64_t round = 0; round <= rounds; round++) {
         for (int direction = KVT_GATHER; direction <= KVT_SCATTER; direction++) {
             uint64_t start = kvt_now_ns();
-            copy_set(r, (kvt_direction)direction);
+            KVT_TRY(copy_set(r, (kvt_direction)direction));
             double copied = rate(r, start);
             start = kvt_now_ns();
             KVT_TRY(move_set(r, (kvt_direction)direction));
@@ -186,7 +194,9 @@ static void report_case(cli_report *report, const rig *r, const move_case *c)
 
 static int run_case(cli_report *report, kvt_backend *backend, const move_case *c, const kvt_bench_args *args)
 {
-    rig r = {.backend = backend};
+    kvt_backend_info info;
+    kvt_backend_get_info(backend, &info);
+    rig r = {.backend = backend, .on_device = (info.caps & KVT_BACKEND_DEVICE) != 0};
     kvt_status status = rig_open(&r, c, args);
     int code = CLI_OK;
     if (status == KVT_OK && (r.blob_pages == KVT_PAGES_SMALL || strcmp(kvt_paged_kind(r.paged), "small") == 0))

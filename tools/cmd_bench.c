@@ -127,7 +127,7 @@ const cli_command cli_command_bench = {
         "same size, depth, huge pages and registered buffers.\n\n"
         "match: a prompt of 131,072 tokens, all held, beside the hashing and the random index reads that it cannot do "
         "without.\n\n"
-        "move: gather and scatter of the CPU backend beside memcpy of the same bytes, for every named geometry.\n\n"
+        "move: gather and scatter of a backend beside a plain copy of the same bytes, for every named geometry.\n\n"
         "Yardstick and kvtier take turns; the report gives medians, and p10, median and p90 of the paired ratios. A "
         "silent "
         "fallback to 4 KiB pages or buffered I/O fails the run.",

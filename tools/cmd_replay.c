@@ -195,9 +195,6 @@ static int fill_options(const cli_context *context, const replay_args *args, con
         .verb = "replaying",
         .command = "replay",
     };
-    if (strcmp(out->backend, "cpu") != 0 && strcmp(out->backend, "portable") != 0)
-        return cli_fail(CLI_USAGE, out->backend,
-                        "cannot be used here: the pages lie in host memory; use --backend cpu or portable");
     return cli_trace_sizes(args->host_bytes, args->disk_bytes, unique, &out->host_bytes, &out->disk_bytes);
 }
 

@@ -5,6 +5,7 @@
  * the same strides that the engine gets.
  */
 #include "tools/paged.h"
+#include "kernels/kernels.h" /* pages on a device */
 #include "tools/pattern.h"
 
 #include <inttypes.h>
@@ -16,9 +17,11 @@ enum { PAGE_GAP_BYTES = 256, GUARD_PAGES = 2, PAGES_MAX = 1 << 26 };
 struct kvt_paged {
     kvt_geometry geometry;
     kvt_group group;
-    void **bases;
+    void **bases; /* of memory, and behind them those that the group is told */
     uint8_t *memory;
-    uint64_t bytes; /* of the slabs */
+    kvt_backend *backend; /* NULL: the pages are memory itself */
+    uint8_t *device;      /* the pages; memory is their image */
+    uint64_t bytes;       /* of the slabs */
     uint64_t mapped_bytes;
     kvt_page_kind kind;
     uint64_t slab_bytes; /* page_count * page_stride */
@@ -99,15 +102,18 @@ static kvt_status set_bases(kvt_paged *paged, const layout *l)
     const kvt_geometry *g = &paged->geometry;
     uint32_t layers = l->layer_slabs ? g->layer_count : 1;
     uint32_t planes = l->plane_bases ? g->plane_count : 1;
-    paged->bases = kvt_alloc_array((size_t)layers * planes, sizeof *paged->bases);
+    uint8_t *told = paged->device != NULL ? paged->device : paged->memory;
+    paged->bases = kvt_alloc_array((size_t)layers * planes * 2, sizeof *paged->bases);
     if (paged->bases == NULL)
         return kvt_fail(KVT_NOMEM, "no memory for page tables");
     uint32_t slabs_of_layer = l->plane_slabs ? g->plane_count : 1;
     for (uint32_t plane = 0; plane < planes; plane++)
-        for (uint32_t layer = 0; layer < layers; layer++)
-            paged->bases[plane * layers + layer] =
-                paged->memory + ((uint64_t)layer * slabs_of_layer + plane) * paged->slab_bytes;
-    paged->group.bases = paged->bases;
+        for (uint32_t layer = 0; layer < layers; layer++) {
+            uint64_t at = ((uint64_t)layer * slabs_of_layer + plane) * paged->slab_bytes;
+            paged->bases[plane * layers + layer] = paged->memory + at;
+            paged->bases[(planes + plane) * layers + layer] = told + at;
+        }
+    paged->group.bases = paged->bases + (size_t)layers * planes;
     paged->group.base_count = layers * planes;
     return KVT_OK;
 }
@@ -121,7 +127,12 @@ static kvt_status map_memory(kvt_paged *paged)
                         paged->bytes >> 20);
     kvt_poison_fill(paged->memory, paged->mapped_bytes);
     paged->kind = kvt_pages_kind_of(paged->memory, paged->mapped_bytes, paged->kind);
-    return KVT_OK;
+    if (paged->backend == NULL)
+        return KVT_OK;
+    void *device = NULL;
+    KVT_TRY(kvt_backend_pages_alloc(paged->backend, paged->mapped_bytes, &device));
+    paged->device = device;
+    return kvt_backend_pages_copy(paged->backend, KVT_SCATTER, device, paged->memory, paged->mapped_bytes);
 }
 
 static kvt_status set_order(kvt_paged *paged)
@@ -161,6 +172,7 @@ kvt_status kvt_paged_create(const kvt_geometry *geometry, const kvt_paged_option
     paged->page_count = options->page_count + GUARD_PAGES;
     paged->chunk_tokens = options->chunk_tokens;
     paged->random = options->seed;
+    paged->backend = options->backend;
     paged->group.layer_count = geometry->layer_count;
     paged->group.page_tokens = options->page_tokens;
     paged->group.page_count = paged->page_count;
@@ -183,6 +195,8 @@ void kvt_paged_destroy(kvt_paged *paged)
 {
     if (paged == NULL)
         return;
+    if (paged->device != NULL)
+        kvt_backend_pages_free(paged->backend, paged->device, paged->mapped_bytes);
     if (paged->memory != NULL)
         kvt_pages_unmap(paged->memory, paged->mapped_bytes);
     kvt_free(paged->bases);
@@ -213,18 +227,48 @@ void kvt_paged_take(kvt_paged *paged, uint32_t count, uint32_t *ids)
     }
 }
 
-/* ---- poison ---- */
+/* ---- pages on a device and their image ---- */
 
 static uint8_t *slab_page(const kvt_paged *paged, uint32_t slab, uint32_t id)
 {
     return paged->memory + slab * paged->slab_bytes + (uint64_t)paged->group.views[0].page_stride * id;
 }
 
+static bool image_copy(const kvt_paged *paged, kvt_direction direction, uint8_t *image, uint64_t bytes)
+{
+    uint8_t *page = paged->device + (image - paged->memory);
+    return kvt_backend_pages_copy(paged->backend, direction, direction == KVT_SCATTER ? page : image,
+                                  direction == KVT_SCATTER ? image : page, bytes) == KVT_OK;
+}
+
+/* These pages, gaps included: the image to the device (KVT_SCATTER) or back. */
+static bool sync_pages(const kvt_paged *paged, kvt_direction direction, const uint32_t *ids, uint32_t count)
+{
+    bool ok = true;
+    for (uint32_t slab = 0; paged->device != NULL && slab < paged->slab_count; slab++)
+        for (uint32_t i = 0; i < count; i++)
+            ok = image_copy(paged, direction, slab_page(paged, slab, ids[i]),
+                            (uint64_t)paged->group.views[0].page_stride) &&
+                 ok;
+    return ok;
+}
+
+/* What could not be read is wrong. */
+static void note_unread(kvt_wrong *wrong)
+{
+    if (wrong->count == 0)
+        *wrong = (kvt_wrong){.outside = true};
+    wrong->count++;
+}
+
+/* ---- poison ---- */
+
 void kvt_paged_poison(kvt_paged *paged, const uint32_t *ids, uint32_t count)
 {
     for (uint32_t slab = 0; slab < paged->slab_count; slab++)
         for (uint32_t i = 0; i < count; i++)
             kvt_poison_fill(slab_page(paged, slab, ids[i]), (size_t)paged->group.views[0].page_stride);
+    sync_pages(paged, KVT_SCATTER, ids, count); /* what did not arrive, a check finds */
 }
 
 static void note_outside(kvt_wrong *wrong, uint64_t count, uint32_t page, uint64_t byte, uint8_t found)
@@ -245,6 +289,8 @@ static void check_slab_poison(const kvt_paged *paged, uint32_t slab, uint32_t id
 
 void kvt_paged_check_poison(const kvt_paged *paged, const uint32_t *ids, uint32_t count, kvt_wrong *wrong)
 {
+    if (!sync_pages(paged, KVT_GATHER, ids, count))
+        note_unread(wrong);
     for (uint32_t slab = 0; slab < paged->slab_count; slab++)
         for (uint32_t i = 0; i < count; i++)
             check_slab_poison(paged, slab, ids[i], 0, wrong);
@@ -253,6 +299,8 @@ void kvt_paged_check_poison(const kvt_paged *paged, const uint32_t *ids, uint32_
 void kvt_paged_check_poison_all(const kvt_paged *paged, kvt_wrong *wrong)
 {
     uint64_t first = 0;
+    if (paged->device != NULL && !image_copy(paged, KVT_GATHER, paged->memory, paged->mapped_bytes))
+        note_unread(wrong);
     uint64_t count = kvt_poison_check(paged->memory, paged->mapped_bytes, &first);
     uint32_t page = (uint32_t)(first % paged->slab_bytes / (uint64_t)paged->group.views[0].page_stride);
     note_outside(wrong, count, page, first % (uint64_t)paged->group.views[0].page_stride,
@@ -371,13 +419,18 @@ static void check_poison_piece(const visitor *v, const piece *p)
 void kvt_paged_fill(kvt_paged *paged, const uint32_t *ids, uint64_t seed, uint32_t begin, uint32_t end)
 {
     visitor v = {.visit = fill_piece, .seed = seed, .row_bytes = kvt_geometry_row_bytes(&paged->geometry)};
+    uint32_t first = begin / paged->group.page_tokens;
     visit_tokens(paged, ids, begin, end, &v);
+    if (begin < end)
+        sync_pages(paged, KVT_SCATTER, ids + first, (end - 1) / paged->group.page_tokens - first + 1);
 }
 
 void kvt_paged_check(const kvt_paged *paged, const uint32_t *ids, uint64_t seed, uint32_t loaded, kvt_wrong *wrong)
 {
     visitor v = {
         .visit = check_piece, .seed = seed, .row_bytes = kvt_geometry_row_bytes(&paged->geometry), .wrong = wrong};
+    if (!sync_pages(paged, KVT_GATHER, ids, kvt_paged_pages_of_chunk(paged)))
+        note_unread(wrong);
     visit_tokens(paged, ids, 0, loaded, &v);
     v.visit = check_poison_piece;
     visit_tokens(paged, ids, loaded, paged->chunk_tokens, &v);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A paged KV memory as inference engines keep it, whose bytes are checked: every page holds poison unless it is in use,
- * what is saved is filled from the pattern, what is loaded is compared with it. Pages lie in host memory; all access
- * goes through the calls below, by page id, so that pages in device memory need another implementation of this file
- * only.
+ * what is saved is filled from the pattern, what is loaded is compared with it. Pages lie in host memory or in that of
+ * a device; all access goes through the calls below, by page id. A device's pages have an image in host memory, which
+ * is written before they are and read after they were.
  */
 #ifndef KVT_PAGED_H
 #define KVT_PAGED_H
@@ -16,9 +16,10 @@ typedef struct kvt_paged kvt_paged;
 typedef struct kvt_paged_options {
     const char *layout; /* kvt_paged_layout_name_at() */
     uint32_t page_tokens;
-    uint32_t page_count;   /* that can be taken; two more lie at the ends as guards */
-    uint32_t chunk_tokens; /* a multiple of page_tokens; sets the place of a byte in the pattern */
-    uint64_t seed;         /* of the order in which pages are handed out */
+    uint32_t page_count;         /* that can be taken; two more lie at the ends as guards */
+    uint32_t chunk_tokens;       /* a multiple of page_tokens; sets the place of a byte in the pattern */
+    uint64_t seed;               /* of the order in which pages are handed out */
+    struct kvt_backend *backend; /* pages lie in its memory; stays the caller's, outlives them. NULL: host memory */
 } kvt_paged_options;
 
 /* The first byte that was not as expected. */

@@ -66,6 +66,19 @@ static kvt_status open_space(kvt_replay_worker *w)
     return kvt_space_open(w->engine, &options, &w->space);
 }
 
+/* A device's backend keeps the pages too. Here, in the worker: a device's context does not survive a fork. */
+static kvt_status open_backend(kvt_replay_worker *w)
+{
+    kvt_backend_info info;
+    KVT_TRY(kvt_backend_open(w->options->backend, NULL, &w->backend));
+    kvt_backend_get_info(w->backend, &info);
+    if ((info.caps & KVT_BACKEND_DEVICE) != 0)
+        return KVT_OK;
+    kvt_backend_close(w->backend);
+    w->backend = NULL;
+    return KVT_OK;
+}
+
 static kvt_status make_memory(kvt_replay_worker *w)
 {
     const kvt_replay_options *o = w->options;
@@ -87,6 +100,8 @@ static kvt_status make_memory(kvt_replay_worker *w)
                                .page_count = (uint32_t)kvt_min_u64(pages, UINT32_MAX - 2),
                                .chunk_tokens = o->chunk_tokens,
                                .seed = o->seed};
+    KVT_TRY(open_backend(w));
+    paged.backend = w->backend;
     return kvt_paged_create(o->geometry, &paged, &w->paged);
 }
 
@@ -197,6 +212,7 @@ kvt_status kvt_replay_work(const kvt_trace *trace, const kvt_replay_options *opt
     kvt_space_close(w.space);
     kvt_close(w.engine);
     kvt_paged_destroy(w.paged);
+    kvt_backend_close(w.backend);
     kvt_free(w.tokens);
     kvt_free(w.pages);
     kvt_free(w.keys);

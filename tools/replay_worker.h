@@ -5,6 +5,7 @@
 #ifndef KVT_REPLAY_WORKER_H
 #define KVT_REPLAY_WORKER_H
 
+#include "kernels/kernels.h" /* pages on a device */
 #include "tools/paged.h"
 #include "tools/replay.h"
 
@@ -16,6 +17,7 @@ typedef struct kvt_replay_worker {
     kvt_journal *journal;
     kvt_engine *engine;
     kvt_space *space;
+    kvt_backend *backend; /* of the pages; NULL where they are host memory */
     kvt_paged *paged;
     uint64_t blob_bytes;
     uint32_t window_chunks; /* chunks whose pages there is memory for */
