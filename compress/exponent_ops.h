@@ -16,7 +16,7 @@ enum {
     KVT_EXPONENT_ALIGN = 16,       /* of bodies and of the sections in them */
     KVT_SEGMENT_LOG2_MIN = 10,
     KVT_SEGMENT_LOG2_MAX = 15, /* a segment's counts fit 16 bits */
-    KVT_SEGMENT_LOG2 = 15,
+    KVT_SEGMENT_LOG2 = 14,     /* what the encoder takes unless told */
     KVT_SEGMENT_STEPS_MAX = (1 << KVT_SEGMENT_LOG2_MAX) / KVT_STEP,
     KVT_MODE_RAW = 0,
     KVT_XPACK_ESCAPE = 7,
