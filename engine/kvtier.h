@@ -506,7 +506,7 @@ KVT_API kvt_status kvt_get(kvt_space *space, const kvt_batch *batch, kvt_ticket 
 KVT_API kvt_status kvt_exists(kvt_space *space, const kvt_key *keys, size_t count, uint32_t *masks);
 
 /* Forget records (all tiers). A record that is leased or in flight is KVT_BUSY and stays: *out_removed counts the rest.
- * The file tier has no durable delete: a removed record may be back after a crash. */
+ * For good: no later open finds them, and their bytes in the file tier are overwritten. Blocks while that is done. */
 KVT_API kvt_status kvt_remove(kvt_space *space, const kvt_key *keys, size_t count, size_t *out_removed);
 
 /* ---------------------------------------------------------- leases and pins */
@@ -531,7 +531,7 @@ KVT_API kvt_status kvt_unpin(kvt_space *space, const kvt_key *keys, size_t count
 /* Drop RAM copies of records (writing them down first where admission allows it). KVT_BUSY for those in use. Blocks
  * while they are written, at most 30 s. */
 KVT_API kvt_status kvt_evict(kvt_space *space, const kvt_key *keys, size_t count);
-/* Forget every record of the space that is not in use. *out_removed may be NULL. */
+/* Forget every record of the space that is not in use, as kvt_remove does. *out_removed may be NULL. Blocks. */
 KVT_API kvt_status kvt_clear(kvt_space *space, uint64_t *out_removed);
 /* Change the quota of a space, for every handle of it; 0: none. Takes effect for later saves and puts: they forget
  * older records of the space to make room. A record asks for its size before encoding, and then counts as stored. */

@@ -418,6 +418,16 @@ KVT_TEST(warm, wrong_input_is_refused_and_no_store_is_made)
 {
     static const kv_file no_tokens = {.layer_count = 1, .heads = {1}, .dims = {4, 4}, .tokens = 20, .no_tokens = true};
     static const kv_file no_model = {.layer_count = 1, .heads = {1}, .dims = {4, 4}, .tokens = 20, .metadata = "{}"};
+    static const kv_file nowhere = {.layer_count = 1,
+                                    .heads = {1},
+                                    .dims = {4, 4},
+                                    .tokens = 20,
+                                    .metadata = "{\"model\":\"m\",\"first_position\":\"-5\"}"};
+    static const kv_file far_out = {.layer_count = 1,
+                                    .heads = {1},
+                                    .dims = {4, 4},
+                                    .tokens = 20,
+                                    .metadata = "{\"model\":\"m\",\"first_position\":\"99999999999999999999\"}"};
     static const kv_file half = {
         .layer_count = 2, .layers = {0, 1}, .heads = {1, 1}, .dims = {4, 4}, .tokens = 20, .one_plane = true};
     static const kv_file swapped = {.layer_count = 1, .heads = {2}, .dims = {4, 4}, .tokens = 20, .heads_first = true};
@@ -431,6 +441,8 @@ KVT_TEST(warm, wrong_input_is_refused_and_no_store_is_made)
     } cases[] = {
         {&no_tokens, "", 2, "no tensor 'tokens'"},
         {&no_model, "", 2, "--model"},
+        {&nowhere, "", 2, "first_position \"-5\""},
+        {&far_out, "", 2, "no number of positions"},
         {&half, "", 2, "lacks one of its planes"},
         {&strange, "", 2, "--tensor-names"},
         {&plain, "--layout htd", 2,

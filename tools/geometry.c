@@ -37,7 +37,7 @@ static kvt_status set_dtype(const char *path, const char *dtype, kvt_geometry *g
     return kvt_fail(KVT_INVALID, "%s: \"dtype\" is \"%.32s\"; known are bf16, fp16, fp32, fp8, int8", path, dtype);
 }
 
-static kvt_status bounded(const char *path, const char *field, int value, int max, uint32_t *out)
+static kvt_status bounded(const char *path, const char *field, json_int_t value, int max, uint32_t *out)
 {
     if (value < 1 || value > max)
         return kvt_fail(KVT_INVALID, "%s: \"%s\" must be an integer from 1 to %d", path, field, max);
@@ -49,12 +49,12 @@ static kvt_status from_json(const char *path, json_t *root, kvt_geometry *out)
 {
     const char *name = NULL;
     const char *dtype = "bf16";
-    int layers = 0;
-    int planes = 2;
-    int heads = 0;
-    int head_dim = 0;
+    json_int_t layers = 0;
+    json_int_t planes = 2;
+    json_int_t heads = 0;
+    json_int_t head_dim = 0;
     json_error_t error;
-    if (json_unpack_ex(root, &error, JSON_STRICT, "{s:s, s:i, s?i, s:i, s:i, s?s}", "name", &name, "layers", &layers,
+    if (json_unpack_ex(root, &error, JSON_STRICT, "{s:s, s:I, s?I, s:I, s:I, s?s}", "name", &name, "layers", &layers,
                        "planes", &planes, "heads", &heads, "head_dim", &head_dim, "dtype", &dtype) != 0)
         return kvt_fail(KVT_INVALID,
                         "%s: %s; a geometry is {\"name\", \"layers\", \"planes\", \"heads\", \"head_dim\", \"dtype\"}",

@@ -7,6 +7,7 @@
 #include "tools/warm.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -265,14 +266,20 @@ static kvt_status write_layers(const collection *c, char *text, size_t bytes)
     return KVT_OK;
 }
 
-static uint64_t metadata_number(const kvt_safetensors *file, const char *name, uint64_t otherwise)
+/* Not there: otherwise. What is there and is no number must not pass for the usual one: these numbers say what the KV is. */
+static kvt_status metadata_number(const kvt_safetensors *file, const char *name, uint64_t otherwise, uint64_t *out)
 {
     const char *text = kvt_safetensors_metadata(file, name);
-    if (text == NULL || !isdigit((unsigned char)text[0]))
-        return otherwise;
+    *out = otherwise;
+    if (text == NULL)
+        return KVT_OK;
     char *end;
-    uint64_t value = strtoull(text, &end, 10);
-    return *end == '\0' ? value : otherwise;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0 || *out > INT64_MAX)
+        return kvt_fail(KVT_INVALID, "its metadata says %s \"%.40s\", which is no number of positions or layers", name,
+                        text);
+    return KVT_OK;
 }
 
 /* KV of a part of the layers, or computed at other positions, must never answer for the whole: it gets another name. */
@@ -282,8 +289,10 @@ static kvt_status write_position(const kvt_safetensors *file, const kvt_warm_nam
     const char *base = naming->position != NULL ? naming->position : kvt_safetensors_metadata(file, "position");
     if (base == NULL && (base = kvt_safetensors_metadata(file, "rope")) == NULL)
         base = "";
+    uint64_t model_layers;
+    KVT_TRY(metadata_number(file, "model_layers", source->layer_count, &model_layers));
     bool whole = c->items[0].layer == 0 && c->items[c->count - 1].layer + 1 == source->layer_count &&
-                 metadata_number(file, "model_layers", source->layer_count) == source->layer_count;
+                 model_layers == source->layer_count;
     char layers[KVT_NAME_BYTES_MAX + 16] = "", first[40] = "";
     if (!whole)
         snprintf(layers, sizeof layers, "%slayers=%s", *base != '\0' ? "; " : "", source->layers);
@@ -303,8 +312,9 @@ static kvt_status fill_source(const kvt_safetensors *file, const kvt_warm_naming
 {
     KVT_TRY(make_groups(c, naming->heads_first, source));
     KVT_TRY(write_layers(c, source->layers, sizeof source->layers));
-    source->first_position =
-        naming->first_position != UINT64_MAX ? naming->first_position : metadata_number(file, "first_position", 0);
+    KVT_TRY(metadata_number(file, "first_position", 0, &source->first_position));
+    if (naming->first_position != UINT64_MAX)
+        source->first_position = naming->first_position;
     KVT_TRY(write_position(file, naming, c, source));
     const char *dtype = c->items[0].tensor->dtype;
     for (size_t i = 0; i < sizeof source->dtype - 1 && dtype[i] != '\0'; i++)
