@@ -181,6 +181,31 @@ KVT_TEST(file_erase, a_segment_emptied_before_is_not_found_again)
     file_stage_fini(&stage);
 }
 
+/* A damaged footer is not written again, but must not be what a later open takes for one either. */
+KVT_TEST(file_erase, a_damaged_footer_does_not_bring_records_back)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        file_stage stage;
+        uint8_t byte;
+        open_stage(&stage, true);
+        write_all(&stage);
+        uint32_t segment = (uint32_t)(file_stage_find(&stage, 0)->place.where >> 32);
+        uint64_t at = (segment + 1) * MIB - (kind == 0 ? 4000 : 8000); /* trailer, entries */
+        cr_assert(kvt_sim_file_read(stage.disk, "data.0", at, &byte, 1));
+        byte ^= 4;
+        cr_assert(kvt_sim_file_write(stage.disk, "data.0", at, &byte, 1));
+        cr_assert_eq(file_stage_erase(&stage, 0, 1, 1), KVT_OK);
+        byte ^= 4; /* as if it had only been misread */
+        if (kind == 1)
+            cr_assert(kvt_sim_file_write(stage.disk, "data.0", at, &byte, 1));
+        reopen(&stage, true);
+        cr_assert_eq(stage.recovered, RECORDS - 1);
+        for (uint64_t i = 0; i < RECORDS; i++)
+            cr_assert_eq(file_stage_read(&stage, i, BYTES), i == 0 ? KVT_MISS : KVT_OK);
+        file_stage_fini(&stage);
+    }
+}
+
 /* ---- cost ---- */
 
 KVT_TEST(file_erase, many_records_of_a_segment_cost_one_rewrite_and_two_barriers)

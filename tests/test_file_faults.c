@@ -371,6 +371,11 @@ static void model_step(model_run *run)
         file_stage_close(stage);
         kvt_sim_set_rates(stage->disk, NULL); /* an open that fails would end the run */
         cr_assert_eq(file_stage_open(stage), KVT_OK, "%s", kvt_last_error());
+    } else if (row != NULL) {
+        kvt_record record = row->record;
+        kvt_status erased = file_stage_erase(stage, number, number + 1, 1);
+        kvt_status status = file_stage_read_place(stage, &record, &place, number);
+        cr_assert(status != KVT_OK || erased != KVT_OK || !run->honest, "an erased record can be read");
     }
 }
 

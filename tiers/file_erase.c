@@ -101,25 +101,36 @@ static uint32_t keep_live(kvt_file *file, uint32_t number, uint8_t *entries, uin
     return kept;
 }
 
-/* Write a sealed segment's footer again without what is being erased. One that is not valid needs no change: the next
- * open scans the segment. */
-static kvt_status rewrite_footer(kvt_file *file, uint32_t number)
+/* The footer of a sealed segment into the erase buffer, if it reads as valid: KVT_OK; KVT_MISS; an I/O error. */
+static kvt_status read_footer(kvt_file *file, uint32_t number, uint64_t end, kvt_footer_trailer *out)
 {
     uint8_t *buffer = file->erase_buffer;
-    uint64_t generation = file->segments[number].generation; /* constant while it is sealed */
-    uint64_t end = kvt_file_offset(file, number, 0) + file->segment_bytes;
-    kvt_footer_trailer trailer;
     KVT_TRY(kvt_io_read_sync(file->io, file->data_file, end - KVT_BLOCK_BYTES, buffer, KVT_BLOCK_BYTES));
-    if (kvt_footer_trailer_decode(&file->super.uuid, file->segment_bytes, buffer, &trailer) != KVT_OK ||
-        trailer.segment != number || trailer.generation != generation)
-        return KVT_OK;
-    uint64_t bytes = kvt_footer_bytes(trailer.count);
+    if (kvt_footer_trailer_decode(&file->super.uuid, file->segment_bytes, buffer, out) != KVT_OK ||
+        out->segment != number || out->generation != file->segments[number].generation)
+        return KVT_MISS;
+    uint64_t bytes = kvt_footer_bytes(out->count);
     if (bytes != 0)
         KVT_TRY(kvt_io_read_sync(file->io, file->data_file, end - KVT_BLOCK_BYTES - bytes, buffer, bytes));
-    if (kvt_footer_entries_check(&trailer, file->segment_bytes, buffer) != KVT_OK)
-        return KVT_OK;
-    uint32_t kept = keep_live(file, number, buffer, trailer.count);
-    return kvt_file_footer_replace(file, number, generation, buffer, kept, bytes);
+    return kvt_footer_entries_check(out, file->segment_bytes, buffer) == KVT_OK ? KVT_OK : KVT_MISS;
+}
+
+/* Write a sealed segment's footer again without what is being erased. Where none can be read none may be found later:
+ * the next open scans that segment. */
+static kvt_status rewrite_footer(kvt_file *file, uint32_t number)
+{
+    uint64_t end = kvt_file_offset(file, number, 0) + file->segment_bytes;
+    kvt_footer_trailer trailer;
+    kvt_status status = read_footer(file, number, end, &trailer);
+    if (status == KVT_MISS) {
+        memset(file->erase_buffer, 0, KVT_BLOCK_BYTES);
+        return kvt_file_write_counted(file, end - KVT_BLOCK_BYTES, file->erase_buffer, KVT_BLOCK_BYTES);
+    }
+    if (status != KVT_OK)
+        return status;
+    uint32_t kept = keep_live(file, number, file->erase_buffer, trailer.count);
+    return kvt_file_footer_replace(file, number, trailer.generation, file->erase_buffer, kept,
+                                   kvt_footer_bytes(trailer.count));
 }
 
 static kvt_status rewrite_footers(kvt_file *file, const erasure *work)

@@ -25,7 +25,7 @@ kvt_status kvt_rocks_dir_make(const char *directory);
 uint64_t kvt_rocks_dir_bytes(const char *directory);
 /* Are that many bytes free on its file system? true also when it does not say. */
 bool kvt_rocks_dir_has_room(const char *directory, uint64_t bytes);
-/* Remove the OPTIONS files that RocksDB began and could not finish: it has no name for a log level that logs nothing. */
+/* Remove OPTIONS files that RocksDB began and could not finish: it has no name for a log level that logs nothing. */
 void kvt_rocks_dir_remove_drafts(const char *directory);
 /* Rename to aside, which is emptied and removed first. */
 kvt_status kvt_rocks_dir_set_aside(const char *directory, const char *aside);
