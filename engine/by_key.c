@@ -73,8 +73,8 @@ bool kvt_entry_forget(kvt_engine *engine, kvt_entry *entry)
     return removed;
 }
 
-/* A tier that persists might find what it only dropped at the next open. Also when nothing was found here: an older copy
- * may lie there that nobody tells of any more. */
+/* A tier that persists might find what it only dropped at the next open. Also when nothing was found here: an older
+ * copy may lie there that nobody tells of any more. */
 static kvt_status erase_dropped(kvt_engine *engine)
 {
     return engine->lower == NULL ? KVT_OK : kvt_tier_erase(engine->lower, NULL, 0);

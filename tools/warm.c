@@ -266,7 +266,7 @@ static kvt_status write_layers(const collection *c, char *text, size_t bytes)
     return KVT_OK;
 }
 
-/* Not there: otherwise. What is there and is no number must not pass for the usual one: these numbers say what the KV is. */
+/* Not there: otherwise. What is there and is no number must not pass for the usual one: it says what the KV is. */
 static kvt_status metadata_number(const kvt_safetensors *file, const char *name, uint64_t otherwise, uint64_t *out)
 {
     const char *text = kvt_safetensors_metadata(file, name);
