@@ -13,6 +13,8 @@ enum {
     CLASSES_FROM = 16384 /* elements; a table costs about 45 bytes */
 };
 
+static_assert(SAMPLE_TOKENS * KVT_KV_CHANNELS_MAX <= 1 << 22, "what the statistics' products are made for");
+
 /* A body: channel bytes, tables, directory, states, raw bits, words, escapes. */
 typedef struct sections {
     kvt_segments segments;

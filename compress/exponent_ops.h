@@ -105,7 +105,7 @@ typedef struct kvt_escapes {
  * that of the first element. Buffers are exact: nothing is read or written
  * beyond steps x 64 elements, their raw bits and codes, and `count` escapes;
  * lists of escapes
- * that are written have room for 64 more, words for one in front.
+ * that are written have room for 64 more, words for 64 in front.
  */
 typedef struct kvt_exponent_ops {
     const char *name;

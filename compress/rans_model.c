@@ -32,7 +32,7 @@ static void raise_one(const uint32_t kept[KVT_RANS_SYMBOLS], const coded *list, 
     uint32_t best = list->symbol[0];
     for (uint32_t i = 1; i < list->count; i++) {
         uint32_t s = list->symbol[i];
-        if ((uint64_t)kept[s] * (2u * freq[best] + 1) > (uint64_t)kept[best] * (2u * freq[s] + 1))
+        if (kept[s] * (2u * freq[best] + 1) > kept[best] * (2u * freq[s] + 1))
             best = s;
     }
     freq[best]++;
@@ -43,8 +43,8 @@ static void lower_one(const uint32_t kept[KVT_RANS_SYMBOLS], const coded *list, 
     uint32_t best = KVT_RANS_SYMBOLS;
     for (uint32_t i = 0; i < list->count; i++) {
         uint32_t s = list->symbol[i];
-        if (freq[s] > 1 && (best == KVT_RANS_SYMBOLS ||
-                            (uint64_t)kept[s] * (2u * freq[best] - 1) < (uint64_t)kept[best] * (2u * freq[s] - 1)))
+        if (freq[s] > 1 &&
+            (best == KVT_RANS_SYMBOLS || kept[s] * (2u * freq[best] - 1) < kept[best] * (2u * freq[s] - 1)))
             best = s;
     }
     freq[best]--;
@@ -53,22 +53,22 @@ static void lower_one(const uint32_t kept[KVT_RANS_SYMBOLS], const coded *list, 
 void kvt_rans_normalise(const uint32_t counts[KVT_RANS_SYMBOLS], uint8_t freq[KVT_RANS_SYMBOLS])
 {
     uint32_t kept[KVT_RANS_SYMBOLS] = {0};
-    uint64_t total = 0;
+    uint32_t total = 0; /* at most 2^22: all products fit */
     for (uint32_t s = 0; s < KVT_RANS_SYMBOLS; s++)
         total += counts[s];
     for (uint32_t s = 0; s < KVT_RANS_SYMBOLS; s++) {
-        bool rare = (s >> 1 & 15) == 15 || (uint64_t)counts[s] * 4 * KVT_RANS_TOTAL < total;
+        bool rare = (s >> 1 & 15) == 15 || counts[s] * 4 * KVT_RANS_TOTAL < total;
         kept[rare ? KVT_RANS_ESCAPE : s] += counts[s];
     }
     if (total == 0)
-        kept[0] = (uint32_t)(total = 1);
+        kept[0] = total = 1;
     coded list = {.count = 0};
     uint32_t sum = 0;
     memset(freq, 0, KVT_RANS_SYMBOLS);
     for (uint32_t s = 0; s < KVT_RANS_SYMBOLS; s++) {
         if (kept[s] == 0 && s != KVT_RANS_ESCAPE)
             continue;
-        uint64_t share = ((uint64_t)kept[s] * KVT_RANS_TOTAL + total / 2) / total;
+        uint32_t share = (kept[s] * KVT_RANS_TOTAL + total / 2) / total;
         freq[s] = (uint8_t)kvt_min_u64(kvt_max_u64(share, 1), KVT_RANS_TOTAL - 1);
         list.symbol[list.count++] = (uint8_t)s;
         sum += freq[s];
@@ -121,14 +121,15 @@ static void first_guess(const kvt_exponent_ops *ops, kvt_exponent_room *room, ui
     }
     ops->rans_weigh(room->counts, channels, other_sign, room->sums[0]);
     ops->rans_weigh(room->counts, channels, distance, room->sums[1]);
-    uint64_t sum = 0, count = 0;
+    uint32_t sum = 0, count = 0; /* at most 15 x 64 for each channel */
     for (uint32_t c = 0; c < channels; c++) {
         bool centred = 3 * others[c] >= tokens;
         sum += centred ? distances[c] : 0;
         count += centred;
     }
+    const uint32_t mean = count == 0 ? 0 : sum / count;
     for (uint32_t c = 0; c < channels; c++) {
-        uint32_t guess = distances[c] * count < sum ? 2 : 3;
+        uint32_t guess = distances[c] < mean ? 2 : 3;
         if (3 * others[c] < tokens)
             guess = 10 * others[c] < tokens ? 0 : 1;
         room->assigned[c] = (uint8_t)(guess * classes / KVT_RANS_CLASSES_MAX);

@@ -8,8 +8,8 @@
 
 #include "compress/exponent.h"
 
-/* Frequencies of a symbol count: sum 256, none above 255. What is rarer than a quarter of 1/256 goes to the escape,
- * which always has a frequency. */
+/* Frequencies of symbols counted at most 2^22 times in all: sum 256, none above 255. What is rarer than a quarter
+ * of 1/256 goes to the escape, which always has a frequency. */
 void kvt_rans_normalise(const uint32_t counts[KVT_RANS_SYMBOLS], uint8_t freq[KVT_RANS_SYMBOLS]);
 
 /* Classes for the channels (room->assigned, and in the tags) and model->freq, from room->counts of `tokens` tokens. */
