@@ -12,6 +12,16 @@ static inline void prefetch(const uint8_t *at, uintptr_t ahead)
     _mm_prefetch((const char *)((uintptr_t)at + ahead), _MM_HINT_T0);
 }
 
+/* Append the bytes of the mask to a list. More than 16 are rare, and a store of 64 bytes mostly crosses a cache line. */
+static inline void append(uint8_t *list, __m512i values, __mmask64 mask)
+{
+    __m512i packed = _mm512_maskz_compress_epi8(mask, values);
+    if (__builtin_expect(__builtin_popcountll(mask) <= 16, 1))
+        _mm_storeu_si128((void *)list, _mm512_castsi512_si128(packed));
+    else
+        _mm512_storeu_si512(list, packed);
+}
+
 KVT_FOLDED void stats_wide_of(kvt_element_kind kind, const uint8_t *data, uint32_t tokens, uint32_t channels,
                               uint32_t stride, uint8_t *exponent_max, uint32_t *negative)
 {
@@ -57,7 +67,7 @@ KVT_FOLDED void xpack_split_wide_of(kvt_element_kind kind, const uint8_t *data, 
         for (int plane = 0; plane < 3; plane++)
             kvt_store_le64(codes + (ptrdiff_t)8 * plane,
                            _mm512_test_epi8_mask(distance, bytes_of(1 << plane)) | escape);
-        _mm512_storeu_si512(into, _mm512_maskz_compress_epi8(escape, p.exponent));
+        append(into, p.exponent, escape);
         into += __builtin_popcountll(escape);
         const uint32_t bits = kvt_xpack_raw_bits(kind);
         __m512i sign = _mm512_maskz_mov_epi8(p.sign, bytes_of(1 << ((bits - 1) & 7)));
@@ -130,8 +140,8 @@ KVT_FOLDED void rans_split_wide_of(kvt_element_kind kind, const uint8_t *data, c
                            _mm512_cmpeq_epi8_mask(_mm512_and_si512(symbol, bytes_of(63)), bytes_of(KVT_RANS_ESCAPE));
         __m512i bit = top_bit(kind, &p), rest = _mm512_add_epi8(bit, bit);
         rest = _mm512_mask_add_epi8(rest, p.sign, rest, bytes_of(1));
-        _mm512_storeu_si512(exponents + count, _mm512_maskz_compress_epi8(escape, p.exponent));
-        _mm512_storeu_si512(rests + count, _mm512_maskz_compress_epi8(escape, rest));
+        append(exponents + count, p.exponent, escape);
+        append(rests + count, rest, escape);
         count += (uint32_t)__builtin_popcountll(escape);
         symbol = _mm512_mask_mov_epi8(symbol, escape, choose_bits(bytes_of(0xc0), symbol, bytes_of(KVT_RANS_ESCAPE)));
         _mm512_storeu_si512(index, symbol);

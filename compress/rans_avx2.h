@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The coder of rans in 32-byte vectors: states are numbers of 32 bits, eight in a vector, a table look-up is a gather, and
- * words are handed out with BMI2. For exponent_avx2.c only.
+ * The coder of rans in 32-byte vectors: states are numbers of 32 bits, eight in a vector, a table look-up is a
+ * gather, and words are handed out with BMI2. For exponent_avx2.c only.
  */
 #ifndef KVT_RANS_AVX2_H
 #define KVT_RANS_AVX2_H

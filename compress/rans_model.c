@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Channels are put into classes by a few rounds of k-means: a table for each class, then each channel to the table
+ * Channels are put into classes by rounds of k-means: a table for each class, then each channel to the table
  * under which its own symbols are shortest. The first guess comes from what tells channels apart: how often they change
  * sign, and how far below their largest exponent they usually are.
  */
 #include "compress/rans_model.h"
 
-enum { ROUNDS = 2, COST_MAX = 127 };
+enum { ROUNDS = 1, COST_MAX = 127 };
 
 /* ---- frequencies ---- */
 
