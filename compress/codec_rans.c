@@ -64,6 +64,14 @@ static place place_of(const kvt_kv_plane *plane, const kvt_segments *segments, u
     return p;
 }
 
+/* How many of the segments that are left to code side by side: one alone takes as long as two. */
+static uint32_t together(uint32_t left)
+{
+    if (left < KVT_RANS_TOGETHER)
+        return left;
+    return left % 2 == 0 ? 2 : KVT_RANS_TOGETHER;
+}
+
 /* Escapes of a segment: a byte each, then two bits each. */
 static uint64_t escape_bytes(uint64_t count) { return count + (count + 3) / 4; }
 
@@ -145,9 +153,9 @@ static uint64_t encode_segments(const kvt_exponent_ops *ops, kvt_exponent_room *
     const size_t segment = (size_t)KVT_SEGMENT_STEPS_MAX * KVT_STEP;
     uint64_t at = s->words;
     room->escapes.count = 0;
-    for (uint32_t i = 0; i < s->segments.count; i += 2) {
-        uint32_t count = (uint32_t)kvt_min_u64(2, s->segments.count - i);
-        kvt_rans_source sources[2];
+    for (uint32_t i = 0, count; i < s->segments.count; i += count) {
+        count = together(s->segments.count - i);
+        kvt_rans_source sources[KVT_RANS_TOGETHER];
         for (uint32_t k = 0; k < count; k++) {
             place p = place_of(plane, &s->segments, i + k);
             uint8_t *index = room->index + k * segment;
@@ -323,20 +331,20 @@ static bool decode_segments(const kvt_exponent_ops *ops, kvt_exponent_room *room
 {
     const uint8_t *words = body + s->words;
     bool valid = true;
-    for (uint32_t i = 0; i < s->segments.count && valid; i += 2) {
-        uint32_t count = (uint32_t)kvt_min_u64(2, s->segments.count - i);
-        stored pair[2];
-        kvt_rans_run runs[2];
+    for (uint32_t i = 0, count; i < s->segments.count && valid; i += count) {
+        count = together(s->segments.count - i);
+        stored parts[KVT_RANS_TOGETHER];
+        kvt_rans_run runs[KVT_RANS_TOGETHER];
         for (uint32_t k = 0; k < count; k++) {
-            find_segment(plane, s, i + k, body, &words, &escapes, &pair[k]);
-            pair[k].run.index = room->index + (size_t)k * KVT_SEGMENT_STEPS_MAX * KVT_STEP;
-            runs[k] = pair[k].run;
+            find_segment(plane, s, i + k, body, &words, &escapes, &parts[k]);
+            parts[k].run.index = room->index + (size_t)k * KVT_SEGMENT_STEPS_MAX * KVT_STEP;
+            runs[k] = parts[k].run;
             valid &= all_started(runs[k].states);
         }
         ops->rans_decode(room->model, &room->lanes, runs, count);
         for (uint32_t k = 0; k < count; k++) {
-            pair[k].run = runs[k];
-            valid &= merge_segment(ops, room, plane, &pair[k], body + s->raw, data);
+            parts[k].run = runs[k];
+            valid &= merge_segment(ops, room, plane, &parts[k], body + s->raw, data);
         }
     }
     return valid;

@@ -55,8 +55,8 @@ typedef struct kvt_exponent_room {
     uint8_t *memory;
     uint32_t segment_log2;
     kvt_lanes lanes; /* room for 64 entries more than channels */
-    uint8_t *index;  /* of two segments */
-    uint8_t *words;  /* of two segments, with 64 bytes in front of each */
+    uint8_t *index;  /* of the segments coded together */
+    uint8_t *words;  /* of those too, with 64 bytes in front of each */
     kvt_rans_model *model;
     kvt_escapes escapes; /* of a quarter of the plane, and one segment more */
     uint8_t *exponent_max, *assigned;

@@ -12,7 +12,8 @@ static inline void prefetch(const uint8_t *at, uintptr_t ahead)
     _mm_prefetch((const char *)((uintptr_t)at + ahead), _MM_HINT_T0);
 }
 
-/* Append the bytes of the mask to a list. More than 16 are rare, and a store of 64 bytes mostly crosses a cache line. */
+/* Append the bytes of the mask to a list. More than 16 are rare, and a store of 64 bytes mostly crosses a cache
+ * line. */
 static inline void append(uint8_t *list, __m512i values, __mmask64 mask)
 {
     __m512i packed = _mm512_maskz_compress_epi8(mask, values);

@@ -41,13 +41,13 @@ static uint64_t lay_out(kvt_exponent_room *room, widest w, bool encoding)
     room->lanes.base = carve(room, &used, channels);
     room->lanes.tag = carve(room, &used, channels);
     room->model = (kvt_rans_model *)(void *)carve(room, &used, sizeof *room->model);
-    room->index = carve(room, &used, 2 * segment);
+    room->index = carve(room, &used, KVT_RANS_TOGETHER * segment);
     uint64_t escapes = (encoding ? w.elements / 4 + segment : segment) + KVT_STEP;
     room->escapes.exponent = carve(room, &used, escapes);
     room->escapes.rest = carve(room, &used, escapes);
     if (!encoding)
         return used;
-    room->words = carve(room, &used, 2 * (segment + KVT_STEP));
+    room->words = carve(room, &used, KVT_RANS_TOGETHER * (segment + KVT_STEP));
     room->exponent_max = carve(room, &used, channels);
     room->assigned = carve(room, &used, channels);
     room->distances = carve(room, &used, channels);

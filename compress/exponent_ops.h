@@ -28,6 +28,7 @@ enum {
     KVT_RANS_LEVELS_MAX = 15, /* distances that have symbols */
     KVT_RANS_TOTAL = 256,     /* sum of a table's frequencies */
     KVT_RANS_STATE_BYTES = 2 * KVT_STEP,
+    KVT_RANS_TOGETHER = 3, /* segments that are coded side by side */
 };
 
 /* ---- an element: sign, exponent, mantissa ---- */
@@ -122,7 +123,7 @@ typedef struct kvt_exponent_ops {
                        uint32_t steps, const kvt_rans_model *model, uint8_t *raw, uint8_t *index, kvt_escapes *escapes);
     void (*rans_merge)(kvt_element_kind kind, uint8_t *data, const kvt_lanes *lanes, uint32_t channel, uint32_t steps,
                        const uint8_t *raw, const uint8_t *index, kvt_escapes *escapes);
-    /* One segment, or two: what each waits for overlaps. */
+    /* Up to KVT_RANS_TOGETHER segments: what each waits for overlaps. */
     void (*rans_encode)(const kvt_rans_model *model, kvt_rans_source *sources, uint32_t count);
     void (*rans_decode)(const kvt_rans_model *model, const kvt_lanes *lanes, kvt_rans_run *runs, uint32_t count);
     /* Symbols of the tokens 0, stride, ...: counts[channel][symbol]; at most 128

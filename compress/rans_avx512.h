@@ -87,8 +87,8 @@ static inline void wide_end(const wide_run *w, kvt_rans_run *run)
     run->used = w->used;
 }
 
-static inline void wide_step(const table256 slots[KVT_RANS_CLASSES_MAX], const table256 *freqs, const table256 *starts,
-                             const kvt_lanes *lanes, wide_run *w)
+KVT_FOLDED void wide_step(const table256 slots[KVT_RANS_CLASSES_MAX], const table256 *freqs, const table256 *starts,
+                          const kvt_lanes *lanes, wide_run *w)
 {
     __m512i tag = _mm512_loadu_si512(lanes->tag + w->channel);
     _mm512_storeu_si512(w->index, decode_step(slots, freqs, starts, tag, &w->low, &w->high));
@@ -101,27 +101,36 @@ static inline void wide_step(const table256 slots[KVT_RANS_CLASSES_MAX], const t
     w->channel = kvt_lanes_next(lanes, w->channel);
 }
 
-static void rans_decode_wide(const kvt_rans_model *model, const kvt_lanes *lanes, kvt_rans_run *runs, uint32_t count)
+KVT_FOLDED void decode_together(const kvt_rans_model *model, const kvt_lanes *lanes, kvt_rans_run *runs, uint32_t count)
 {
     table256 slots[KVT_RANS_CLASSES_MAX];
     for (int j = 0; j < KVT_RANS_CLASSES_MAX; j++)
         slots[j] = table_load(model->slot[j]);
     const table256 freqs = table_load(model->freq), starts = table_load(model->start);
-    uint32_t done = 0;
-    wide_run first = wide_start(&runs[0]);
-    if (count == 2) {
-        wide_run second = wide_start(&runs[1]);
-        for (; done < runs[0].steps && done < runs[1].steps; done++) {
-            wide_step(slots, &freqs, &starts, lanes, &first);
-            wide_step(slots, &freqs, &starts, lanes, &second);
-        }
-        for (uint32_t step = done; step < runs[1].steps; step++)
-            wide_step(slots, &freqs, &starts, lanes, &second);
-        wide_end(&second, &runs[1]);
+    wide_run w[KVT_RANS_TOGETHER];
+    uint32_t steps = UINT32_MAX;
+    for (uint32_t k = 0; k < count; k++) {
+        w[k] = wide_start(&runs[k]);
+        steps = runs[k].steps < steps ? runs[k].steps : steps;
     }
-    for (; done < runs[0].steps; done++)
-        wide_step(slots, &freqs, &starts, lanes, &first);
-    wide_end(&first, &runs[0]);
+    for (uint32_t step = 0; step < steps; step++)
+        for (uint32_t k = 0; k < count; k++)
+            wide_step(slots, &freqs, &starts, lanes, &w[k]);
+    for (uint32_t k = 0; k < count; k++) {
+        for (uint32_t step = steps; step < runs[k].steps; step++)
+            wide_step(slots, &freqs, &starts, lanes, &w[k]);
+        wide_end(&w[k], &runs[k]);
+    }
+}
+
+static void rans_decode_wide(const kvt_rans_model *model, const kvt_lanes *lanes, kvt_rans_run *runs, uint32_t count)
+{
+    if (count == 1)
+        decode_together(model, lanes, runs, 1);
+    else if (count == 2)
+        decode_together(model, lanes, runs, 2);
+    else
+        decode_together(model, lanes, runs, 3);
 }
 
 #endif

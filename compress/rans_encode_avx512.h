@@ -65,28 +65,37 @@ static inline void wide_finish(const wide_source *w, kvt_rans_source *source)
     source->used = (uint32_t)(source->end - w->at);
 }
 
-static void rans_encode_wide(const kvt_rans_model *model, kvt_rans_source *sources, uint32_t count)
+KVT_FOLDED void encode_together(const kvt_rans_model *model, kvt_rans_source *sources, uint32_t count)
 {
     const encoding_tables tables = {
         table_load(model->freq),
         table_load(model->start),
         {table_load(model->reciprocal[0]), table_load(model->reciprocal[1])},
     };
-    uint32_t done = 0;
-    wide_source first = wide_begin(&sources[0]);
-    if (count == 2) {
-        wide_source second = wide_begin(&sources[1]);
-        for (; done < sources[0].steps && done < sources[1].steps; done++) {
-            encode_step(&tables, &first);
-            encode_step(&tables, &second);
-        }
-        for (uint32_t step = done; step < sources[1].steps; step++)
-            encode_step(&tables, &second);
-        wide_finish(&second, &sources[1]);
+    wide_source w[KVT_RANS_TOGETHER];
+    uint32_t steps = UINT32_MAX;
+    for (uint32_t k = 0; k < count; k++) {
+        w[k] = wide_begin(&sources[k]);
+        steps = sources[k].steps < steps ? sources[k].steps : steps;
     }
-    for (; done < sources[0].steps; done++)
-        encode_step(&tables, &first);
-    wide_finish(&first, &sources[0]);
+    for (uint32_t step = 0; step < steps; step++)
+        for (uint32_t k = 0; k < count; k++)
+            encode_step(&tables, &w[k]);
+    for (uint32_t k = 0; k < count; k++) {
+        for (uint32_t step = steps; step < sources[k].steps; step++)
+            encode_step(&tables, &w[k]);
+        wide_finish(&w[k], &sources[k]);
+    }
+}
+
+static void rans_encode_wide(const kvt_rans_model *model, kvt_rans_source *sources, uint32_t count)
+{
+    if (count == 1)
+        encode_together(model, sources, 1);
+    else if (count == 2)
+        encode_together(model, sources, 2);
+    else
+        encode_together(model, sources, 3);
 }
 
 #endif
