@@ -505,8 +505,18 @@ KVT_API kvt_status kvt_get(kvt_space *space, const kvt_batch *batch, kvt_ticket 
 /* Which tiers hold each key: masks[i] = 0 if none. No I/O. */
 KVT_API kvt_status kvt_exists(kvt_space *space, const kvt_key *keys, size_t count, uint32_t *masks);
 
-/* Forget records (all tiers). A record that is leased or in flight is KVT_BUSY and stays: *out_removed counts the rest.
- * For good: no later open finds them, and their bytes in the file tier are overwritten. Blocks while that is done. */
+/*
+ * Forget records, in all tiers and for good: no later open finds them. In the file tier their bytes are overwritten;
+ * those of records that were evicted earlier lie in free segments until these are used again. In the rocks tier values
+ * stay, unreachable, until their generation goes.
+ *
+ * Blocks   while that is done.
+ * Returns  KVT_OK           *out_removed, which may be NULL, says how many were there
+ *          KVT_MISS         none was
+ *          KVT_BUSY         some are pinned, leased or in flight and stayed; or the disk did not answer
+ *          KVT_REJECTED     the engine is read-only, nothing was removed; or the tier has stopped writing
+ *          KVT_IO           the records are gone here, but may be back after a reopen: call again
+ */
 KVT_API kvt_status kvt_remove(kvt_space *space, const kvt_key *keys, size_t count, size_t *out_removed);
 
 /* ---------------------------------------------------------- leases and pins */
