@@ -8,8 +8,8 @@
 #include "compress/exponent.h"
 
 enum {
-    SAMPLE_STRIDE = 4, /* the largest of every fourth token: outliers become escapes, and 3 bits fit the rest better */
-    SAMPLE_TOKENS_MIN = 64,
+    SAMPLE_STRIDE = 4,  /* the largest of every fourth token: outliers become escapes, and 3 bits fit the rest better */
+    SAMPLE_TOKENS = 64, /* but no fewer than these */
     CODE_BYTES = 3 * KVT_STEP / 8,
     COUNT_BYTES = 2
 };
@@ -45,7 +45,7 @@ static void choose_bases(const kvt_exponent_ops *ops, kvt_exponent_room *room, c
                          kvt_plane_entry *entry, uint8_t *body)
 {
     const kvt_kv_plane *plane = &entry->plane;
-    uint32_t stride = plane->tokens < SAMPLE_TOKENS_MIN ? 1 : SAMPLE_STRIDE;
+    uint32_t stride = (uint32_t)kvt_min_u64(SAMPLE_STRIDE, kvt_max_u64(1, plane->tokens / SAMPLE_TOKENS));
     room->lanes.channels = plane->channels;
     memset(room->lanes.base, 0, plane->channels);
     memset(room->lanes.tag, 0, plane->channels);
