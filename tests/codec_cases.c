@@ -295,6 +295,31 @@ void codec_case_garbage(const kvt_exponent_codec *codec, const char *seed_name)
     }
 }
 
+/* Counts of two segments that still add up, but not each: xpack's escapes, rans's words and escapes. */
+void codec_case_moved_counts(const kvt_exponent_codec *codec)
+{
+    codec_blob *blob = codec_blob_make(KVT_ELEMENT_BF16, 1, 300, 64, CODEC_KV, 9);
+    uint64_t bytes;
+    bool same, rans = codec->id == KVT_CODEC_RANS;
+    uint8_t *payload = codec_check_blob(codec, blob, &bytes);
+    uint32_t levels = payload[16 + 3] & 15, classes = payload[16 + 3] >> 4, tables = classes * (4 * levels + 1);
+    uint8_t *counts = payload + 32 + (rans ? 64 + (tables + 15) / 16 * 16 : 32);
+    for (uint32_t field = 0; field < (rans ? 2u : 1u); field++) {
+        uint8_t *first = counts + (size_t)2 * field, *second = first + (rans ? 4 : 2);
+        uint32_t step = rans && field == 1 ? 4 : 1; /* four escapes share a byte */
+        first[0] = (uint8_t)(first[0] + step);
+        second[0] = (uint8_t)(second[0] - step);
+        cr_assert_eq(codec_check_hostile(codec, payload, bytes, blob->raw_bytes, NULL, &same), KVT_CORRUPT, "%u",
+                     field);
+        first[0] = (uint8_t)(first[0] - step);
+        second[0] = (uint8_t)(second[0] + step);
+    }
+    cr_assert_eq(codec_check_hostile(codec, payload, bytes, blob->raw_bytes, blob->raw, &same), KVT_OK);
+    cr_assert(same);
+    free(payload);
+    codec_blob_free(blob);
+}
+
 void codec_case_memory(const kvt_exponent_codec *codec)
 {
     codec_blob *blob = codec_blob_make(KVT_ELEMENT_FP16, 1, 33, 64, CODEC_KV, 8);

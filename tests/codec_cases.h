@@ -52,6 +52,7 @@ void codec_case_capacities(const kvt_exponent_codec *codec);
 void codec_case_truncations(const kvt_exponent_codec *codec);
 void codec_case_bit_flips(const kvt_exponent_codec *codec);
 void codec_case_garbage(const kvt_exponent_codec *codec, const char *seed_name);
+void codec_case_moved_counts(const kvt_exponent_codec *codec);
 void codec_case_memory(const kvt_exponent_codec *codec);
 void codec_case_golden(const kvt_exponent_codec *codec, const char *name);
 

@@ -17,6 +17,7 @@ KVT_TEST(codec_rans, damage_stays_in_bounds_and_is_judged_alike)
 {
     codec_case_garbage(&kvt_exponent_rans, "codec_rans damage");
 }
+KVT_TEST(codec_rans, counts_that_only_add_up_are_corrupt) { codec_case_moved_counts(&kvt_exponent_rans); }
 KVT_TEST(codec_rans, short_memory_is_told) { codec_case_memory(&kvt_exponent_rans); }
 KVT_TEST(codec_rans, the_golden_payload_is_still_written) { codec_case_golden(&kvt_exponent_rans, "codec_rans.bin"); }
 
@@ -54,13 +55,46 @@ KVT_TEST(codec_rans, a_table_sums_to_256_whatever_was_counted)
     cr_assert_eq(freq[KVT_RANS_ESCAPE], 1);
 }
 
-KVT_TEST(codec_rans, a_table_that_does_not_sum_to_256_is_corrupt)
+KVT_TEST(codec_rans, a_front_that_lies_is_corrupt)
 {
+    enum { CHANNELS = 32, TABLE = CHANNELS + 64 }; /* behind header and one entry */
     codec_blob *blob = codec_blob_make(KVT_ELEMENT_BF16, 1, 40, 64, CODEC_KV, 1);
     uint64_t bytes;
     bool same;
     uint8_t *payload = codec_check_blob(&kvt_exponent_rans, blob, &bytes);
-    payload[32 + 64]++; /* the first frequency */
+    const struct {
+        uint32_t at;
+        uint8_t add;
+    } lies[] = {{TABLE, 1}, {TABLE, 255}, {CHANNELS, 0x20}, {CHANNELS + 5, 0x80}, {3 + 16, 0x10}, {3 + 16, 1}, {2, 1}};
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        payload[lies[i].at] = (uint8_t)(payload[lies[i].at] + lies[i].add);
+        kvt_status status = codec_check_hostile(&kvt_exponent_rans, payload, bytes, blob->raw_bytes, NULL, &same);
+        cr_assert(lies[i].at == 2 || status == KVT_CORRUPT, "lie %zu", i); /* one segment is one of either size */
+        payload[lies[i].at] = (uint8_t)(payload[lies[i].at] - lies[i].add);
+    }
+    free(payload);
+    codec_blob_free(blob);
+}
+
+/* Coding that begins from a state no encoder begins with: everything fits but what decoding ends with. */
+static void encode_from_a_wrong_state(const kvt_rans_model *model, kvt_rans_source *sources, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        sources[i].states[37] |= 0x40;
+    kvt_exponent_portable.rans_encode(model, sources, count);
+}
+
+KVT_TEST(codec_rans, a_segment_that_ends_in_a_wrong_state_is_corrupt)
+{
+    codec_blob *blob = codec_blob_make(KVT_ELEMENT_BF16, 1, 40, 64, CODEC_KV, 2);
+    kvt_exponent_ops ops = kvt_exponent_portable;
+    ops.rans_encode = encode_from_a_wrong_state;
+    uint64_t bytes = 0, bound = kvt_exponent_bound(blob->raw_bytes);
+    uint8_t *payload = malloc(bound);
+    bool same;
+    cr_assert_eq(
+        kvt_exponent_encode(&kvt_exponent_rans, &ops, &blob->hint, blob->raw, blob->raw_bytes, payload, bound, &bytes),
+        KVT_OK);
     cr_assert_eq(codec_check_hostile(&kvt_exponent_rans, payload, bytes, blob->raw_bytes, NULL, &same), KVT_CORRUPT);
     free(payload);
     codec_blob_free(blob);

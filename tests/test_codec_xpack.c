@@ -17,6 +17,7 @@ KVT_TEST(codec_xpack, damage_stays_in_bounds_and_is_judged_alike)
 {
     codec_case_garbage(&kvt_exponent_xpack, "codec_xpack damage");
 }
+KVT_TEST(codec_xpack, counts_that_only_add_up_are_corrupt) { codec_case_moved_counts(&kvt_exponent_xpack); }
 KVT_TEST(codec_xpack, short_memory_is_told) { codec_case_memory(&kvt_exponent_xpack); }
 KVT_TEST(codec_xpack, the_golden_payload_is_still_written)
 {
