@@ -76,6 +76,21 @@ KVT_TEST(codec_rans, a_front_that_lies_is_corrupt)
     codec_blob_free(blob);
 }
 
+KVT_TEST(codec_rans, a_table_is_read_only_if_it_sums_to_256)
+{
+    kvt_rans_model *model = kvt_alloc_aligned(64, sizeof *model);
+    uint8_t table[5] = {100, 50, 50, 50, 6}; /* one level */
+    cr_assert(kvt_rans_tables_read(table, 1, 1, model));
+    cr_assert_eq(model->freq[0], 100);
+    cr_assert_eq(model->freq[33], 50);
+    cr_assert_eq(model->freq[KVT_RANS_ESCAPE], 6);
+    table[4] = 5;
+    cr_assert(!kvt_rans_tables_read(table, 1, 1, model));
+    table[4] = 7;
+    cr_assert(!kvt_rans_tables_read(table, 1, 1, model));
+    kvt_free(model);
+}
+
 /* Coding that begins from a state no encoder begins with: everything fits but what decoding ends with. */
 static void encode_from_a_wrong_state(const kvt_rans_model *model, kvt_rans_source *sources, uint32_t count)
 {
