@@ -60,3 +60,16 @@ KVT_TEST(codec_xpack, the_documented_example)
     cr_assert_arr_eq(back, raw, sizeof raw);
     cr_assert_eq(coded[ESCAPES], 0);
 }
+
+KVT_TEST(codec_xpack, a_base_beyond_the_exponents_of_its_kind_is_corrupt)
+{
+    codec_blob *blob = codec_blob_make(KVT_ELEMENT_E4M3, 1, 64, 64, CODEC_KV, 3);
+    uint64_t bytes;
+    bool same;
+    uint8_t *payload = codec_check_blob(&kvt_exponent_xpack, blob, &bytes);
+    cr_assert_leq(payload[16 + 2], 15);
+    payload[16 + 2] = (uint8_t)(payload[16 + 2] + 16);
+    cr_assert_eq(codec_check_hostile(&kvt_exponent_xpack, payload, bytes, blob->raw_bytes, NULL, &same), KVT_CORRUPT);
+    free(payload);
+    codec_blob_free(blob);
+}
