@@ -118,7 +118,7 @@ static inline void rans_decode_run(const kvt_rans_model *model, const kvt_lanes 
             *index++ = (uint8_t)entry;
             x[i] = (entry >> 8 & 255) * (x[i] >> 8) + (entry >> 16);
             uint32_t empty = x[i] < 256, next = used < run->word_count ? run->words[used] : 0;
-            x[i] = empty ? x[i] << 8 | next : x[i]; /* as likely as not: no branch */
+            x[i] = x[i] << 8 * empty | (next & (0 - empty)); /* as likely as not: no branch */
             used += empty;
         }
     }
