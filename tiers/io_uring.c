@@ -95,7 +95,7 @@ static bool register_memory(io_ring *ring)
     kvt_free(regions);
     char text[128];
     if (error != 0)
-        kvt_log_write(&ring->files.log, KVT_LOG_WARN,
+        kvt_log_write(&ring->files.log, KVT_LOG_INFO,
                       "%s: memory is not registered for I/O (%s); transfers cost more CPU, raise RLIMIT_MEMLOCK",
                       ring->files.path, strerror_r(-error, text, sizeof text));
     return error == 0;
