@@ -60,8 +60,11 @@ void kvt_rans_normalise(const uint32_t counts[KVT_RANS_SYMBOLS], uint8_t freq[KV
         bool rare = (s >> 1 & 15) == 15 || counts[s] * 4 * KVT_RANS_TOTAL < total;
         kept[rare ? KVT_RANS_ESCAPE : s] += counts[s];
     }
-    if (total == 0)
-        kept[0] = total = 1;
+    /* Escapes alone would need a frequency of 256, which no table can say: there is always another symbol. */
+    if (kept[KVT_RANS_ESCAPE] == total) {
+        kept[0] = 1;
+        total++;
+    }
     coded list = {.count = 0};
     uint32_t sum = 0;
     memset(freq, 0, KVT_RANS_SYMBOLS);

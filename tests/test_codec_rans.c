@@ -23,6 +23,8 @@ KVT_TEST(codec_rans, the_golden_payload_is_still_written) { codec_case_golden(&k
 
 #include "compress/rans_model.h"
 
+#include <inttypes.h>
+
 static uint32_t table_sum(const uint8_t freq[64])
 {
     uint32_t sum = 0;
@@ -53,6 +55,25 @@ KVT_TEST(codec_rans, a_table_sums_to_256_whatever_was_counted)
     kvt_rans_normalise((uint32_t[64]){0}, freq);
     cr_assert_eq(freq[0], 255);
     cr_assert_eq(freq[KVT_RANS_ESCAPE], 1);
+    for (uint32_t count = 1; count <= 1 << 22; count *= 2) { /* a class of channels far below all others */
+        kvt_rans_normalise((uint32_t[64]){[KVT_RANS_ESCAPE] = count / 2, [31] = count - count / 2}, freq);
+        cr_assert_eq(table_sum(freq), 256u, "%" PRIu32 " escapes and nothing else", count);
+        cr_assert_neq(freq[KVT_RANS_ESCAPE], 0);
+    }
+}
+
+/* Dead channels: all of them land in a class of their own, which codes escapes only. */
+KVT_TEST(codec_rans, channels_that_are_always_zero_come_back)
+{
+    for (uint32_t dead = 1; dead < 64; dead += 7) {
+        uint64_t bytes;
+        codec_blob *blob = codec_blob_make(KVT_ELEMENT_BF16, 2, 256, 64, CODEC_KV, dead);
+        for (uint64_t i = 0; i < blob->raw_bytes / 2; i++)
+            if (i % 64 < dead)
+                memset(blob->raw + 2 * i, 0, 2);
+        free(codec_check_blob(&kvt_exponent_rans, blob, &bytes));
+        codec_blob_free(blob);
+    }
 }
 
 KVT_TEST(codec_rans, a_front_that_lies_is_corrupt)
