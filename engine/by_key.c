@@ -64,12 +64,13 @@ bool kvt_entry_forget(kvt_engine *engine, kvt_entry *entry)
     kvt_place place;
     bool below = false;
     bool removed = entry != NULL && entry->live && take_out(engine, entry, &image, &place, &below);
+    /* Before others may see that the entry is gone: who erases next must find its record among the dropped. */
+    if (removed && below && (engine->options.flags & KVT_OPEN_READ_ONLY) == 0)
+        kvt_tier_drop(engine->lower, &place, 1);
     if (entry != NULL)
         kvt_index_unlock_entry(engine->index, entry);
     if (image != NULL)
         kvt_pool_give(engine->pool, image);
-    if (removed && below && (engine->options.flags & KVT_OPEN_READ_ONLY) == 0)
-        kvt_tier_drop(engine->lower, &place, 1);
     return removed;
 }
 

@@ -83,10 +83,10 @@ static kvt_status status_of(const kvt_ticket_state *request, const kvt_completio
     return request->verb == KVT_VERB_SAVE || request->verb == KVT_VERB_PUT ? KVT_REJECTED : KVT_MISS;
 }
 
-static bool still_held(const kvt_ticket_state *request, const kvt_index_view *view)
+static bool still_held(const kvt_engine *engine, const kvt_ticket_state *request, const kvt_index_view *view)
 {
     bool below = view->lower == KVT_LOWER_PRESENT;
-    bool through = (request->flags & KVT_REQUEST_WRITE_THROUGH) != 0;
+    bool through = (request->flags & KVT_REQUEST_WRITE_THROUGH) != 0 && engine->lower != NULL;
     return view->found && (below || (!through && view->host == KVT_HOST_PRESENT));
 }
 
@@ -103,7 +103,7 @@ static void look_again(kvt_engine *engine, kvt_ticket_state *request)
         kvt_index_look(engine->index, request->space->slot, keys, count, views);
         for (uint32_t i = 0; i < count; i++) {
             kvt_outcome *outcome = &request->outcomes[done + i];
-            if (outcome->status != KVT_OK || still_held(request, &views[i]))
+            if (outcome->status != KVT_OK || still_held(engine, request, &views[i]))
                 continue;
             outcome->status = KVT_REJECTED;
             outcome->cause = kvt_spaces_quota(engine->spaces, request->space->slot) != 0 ? KVT_QUOTA : KVT_NOSPACE;

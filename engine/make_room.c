@@ -6,7 +6,7 @@
  */
 #include "engine/request.h"
 
-enum { LOOK_MAX = 65536, CANDIDATES_MAX = 16 };
+enum { LOOK_MAX = 8192, CANDIDATES_MAX = 16 };
 
 typedef struct search {
     kvt_engine *engine;
@@ -18,20 +18,19 @@ typedef struct search {
     uint32_t id, hits, depth;
 } search;
 
-static bool is_of_request(const kvt_ticket_state *request, const kvt_key *key)
+/* A chunk knows its place in its prompt. */
+static bool is_of_request(const kvt_ticket_state *request, const kvt_entry *entry)
 {
-    for (uint32_t i = 0; request->keys != NULL && i < request->chunk_count; i++) {
-        if (kvt_key_equal(&request->keys[request->first_chunk + i + 1], key))
-            return true;
-    }
-    return false;
+    return request->keys != NULL && entry->depth >= request->first_chunk &&
+           entry->depth - request->first_chunk < request->chunk_count &&
+           kvt_key_equal(&request->keys[entry->depth + 1], &entry->key);
 }
 
 /* With the shard locked. */
 static bool may_go(const search *s, const kvt_entry *entry)
 {
     return entry->live && (s->any_space || entry->space == s->space) && kvt_entry_is_idle(entry) &&
-           !is_of_request(s->request, &entry->key);
+           !is_of_request(s->request, entry);
 }
 
 /* Looks at one id; true: it was a candidate. */

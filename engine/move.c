@@ -266,12 +266,25 @@ static kvt_status drain_buffer(kvt_unit *unit, const kvt_record *record, const u
     return KVT_OK;
 }
 
-uint64_t kvt_payload_section_bytes(const kvt_record *record, const uint8_t *payload)
+static uint64_t section_bytes(const kvt_record *record, const uint8_t *payload)
 {
     if ((record->flags & KVT_RECORD_TOKENS) == 0)
         return 0;
     uint64_t bytes = record->stored_bytes >= SECTION_HEAD_BYTES ? kvt_load_le32(payload + 4) : 0;
     return bytes != 0 && bytes < record->stored_bytes ? bytes : UINT64_MAX;
+}
+
+/* Of a record that keeps its blob as it is, a header with a good checksum may still say another size. */
+static uint64_t checked(const kvt_record *record, uint64_t section)
+{
+    bool raw = record->codec == KVT_CODEC_RAW;
+    bool fits = section != UINT64_MAX && (!raw || record->stored_bytes - section == record->raw_bytes);
+    return fits ? section : UINT64_MAX;
+}
+
+uint64_t kvt_payload_section_bytes(const kvt_record *record, const uint8_t *payload)
+{
+    return checked(record, section_bytes(record, payload));
 }
 
 kvt_status kvt_unit_drain(kvt_unit *unit, const kvt_record *record, uint8_t *image, uint8_t *scratch)

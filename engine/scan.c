@@ -120,13 +120,32 @@ static kvt_status judge(kvt_engine *engine, uint32_t slot, const kvt_record_info
     return KVT_CORRUPT;
 }
 
-static kvt_status verify_one(kvt_engine *engine, const kvt_record_info *info, uint8_t *image)
+/* Memory for one record after the other. */
+typedef struct room {
+    uint8_t *image;
+    uint64_t bytes;
+} room;
+
+static bool make_room(room *r, uint64_t bytes)
 {
-    check c = {.op = {.image = image}};
+    if (bytes > r->bytes) {
+        kvt_free(r->image);
+        r->image = kvt_alloc_aligned(KVT_BLOCK_BYTES, bytes);
+        r->bytes = r->image != NULL ? bytes : 0;
+    }
+    return r->image != NULL;
+}
+
+static kvt_status verify_one(kvt_engine *engine, const kvt_record_info *info, room *r)
+{
+    check c = {.done = false};
     uint32_t slot;
     if (kvt_spaces_intern(engine->spaces, &info->space, &slot) != KVT_OK ||
         !find_below(engine, slot, &info->key, &c.op))
         return KVT_OK; /* only in RAM, where what this process gathered is trusted */
+    if (!make_room(r, kvt_image_bytes(c.op.record.stored_bytes))) /* of the record as it is now, not as it was told */
+        return KVT_NOMEM;
+    c.op.image = r->image;
     pthread_mutex_init(&c.lock, NULL);
     pthread_cond_init(&c.ended, NULL);
     kvt_status status = read_and_check(engine, &c);
@@ -141,17 +160,9 @@ kvt_status kvt_verify(kvt_engine *engine, kvt_space *space, uint64_t *cursor, kv
     if (statuses == NULL)
         return kvt_fail(KVT_INVALID, "statuses is NULL");
     KVT_TRY(kvt_scan(engine, space, cursor, records, capacity, out_count));
-    uint8_t *image = NULL;
-    uint64_t image_bytes = 0;
-    for (size_t i = 0; i < *out_count; i++) {
-        uint64_t needed = kvt_image_bytes(records[i].stored_bytes);
-        if (needed > image_bytes) {
-            kvt_free(image);
-            image = kvt_alloc_aligned(KVT_BLOCK_BYTES, needed);
-            image_bytes = image != NULL ? needed : 0;
-        }
-        statuses[i] = image == NULL ? KVT_NOMEM : verify_one(engine, &records[i], image);
-    }
-    kvt_free(image);
+    room r = {NULL, 0};
+    for (size_t i = 0; i < *out_count; i++)
+        statuses[i] = verify_one(engine, &records[i], &r);
+    kvt_free(r.image);
     return KVT_OK;
 }

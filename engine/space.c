@@ -104,6 +104,11 @@ void kvt_spaces_charge_always(kvt_spaces *spaces, uint32_t slot, uint64_t bytes)
     atomic_fetch_add(&spaces->rows[slot].records, 1);
 }
 
+void kvt_spaces_recharge(kvt_spaces *spaces, uint32_t slot, uint64_t from, uint64_t to)
+{
+    atomic_fetch_add(&spaces->rows[slot].bytes, to - from); /* less than before: wraps to a subtraction */
+}
+
 void kvt_spaces_discharge(kvt_spaces *spaces, uint32_t slot, uint64_t bytes)
 {
     atomic_fetch_sub(&spaces->rows[slot].bytes, bytes);

@@ -43,6 +43,7 @@ void kvt_spaces_unlock_texts(kvt_spaces *spaces);
 bool kvt_spaces_charge(kvt_spaces *spaces, uint32_t slot, uint64_t bytes);
 void kvt_spaces_charge_always(kvt_spaces *spaces, uint32_t slot, uint64_t bytes);
 void kvt_spaces_discharge(kvt_spaces *spaces, uint32_t slot, uint64_t bytes);
+void kvt_spaces_recharge(kvt_spaces *spaces, uint32_t slot, uint64_t from, uint64_t to); /* a record's size, at once */
 void kvt_spaces_get_usage(const kvt_spaces *spaces, uint32_t slot, uint64_t *bytes, uint64_t *quota, uint32_t *records);
 void kvt_spaces_set_quota(kvt_spaces *spaces, uint32_t slot, uint64_t bytes);
 uint64_t kvt_spaces_quota(const kvt_spaces *spaces, uint32_t slot); /* 0: none */

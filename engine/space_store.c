@@ -38,7 +38,7 @@ static int open_folder(const kvt_engine *engine, bool create)
 
 static ssize_t read_all(int folder, const char *name, char *text, size_t capacity)
 {
-    int file = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int file = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* a FIFO must not hold us */
     if (file < 0)
         return -1;
     size_t bytes = 0;

@@ -91,6 +91,13 @@ static void use_copy(kvt_unit *unit, kvt_entry *entry)
     kvt_entry_to_record(unit->engine, entry, &unit->op.record);
 }
 
+static bool is_narrow(const kvt_unit *unit, const kvt_entry *entry)
+{
+    uint32_t groups = entry->flags >> KVT_RECORD_GROUPS_SHIFT & 0xff;
+    return (entry->flags & KVT_RECORD_TOKENS) != 0 && entry->token_fp == unit->token_fp &&
+           (unit->groups & ~groups) != 0 && (groups & ~unit->groups) == 0;
+}
+
 static found look_at(kvt_unit *unit, kvt_entry *entry)
 {
     bool by_tokens = unit->tokens != 0;
@@ -109,7 +116,7 @@ static found look_at(kvt_unit *unit, kvt_entry *entry)
     unit->outcome.groups = groups;
     unit->outcome.cause = KVT_EXISTS;
     if (by_tokens && (unit->groups & ~groups) != 0)
-        return (groups & ~unit->groups) == 0 ? FOUND_NARROW : FOUND_REFUSED;
+        return is_narrow(unit, entry) ? FOUND_NARROW : FOUND_REFUSED;
     unit->outcome.cause = KVT_OK;
     if (!by_tokens && !unit->compared) {
         unit->compared = true;
@@ -249,8 +256,7 @@ static void publish(kvt_unit *unit, uint64_t bytes, uint32_t codec)
     kvt_engine *engine = unit->engine;
     kvt_pool_shrink(engine->pool, unit->extent, kvt_image_bytes(bytes));
     kvt_entry *entry = kvt_index_lock_id(engine->index, unit->entry);
-    kvt_spaces_discharge(engine->spaces, entry->space, entry->stored_bytes);
-    kvt_spaces_charge_always(engine->spaces, entry->space, bytes);
+    kvt_spaces_recharge(engine->spaces, entry->space, entry->stored_bytes, bytes);
     entry->stored_bytes = bytes;
     entry->codec = codec;
     entry->image = unit->extent;
@@ -301,15 +307,20 @@ static void bring(kvt_unit *unit, uint8_t *scratch)
     kvt_unit_finish(unit);
 }
 
-/* A record that holds less than this save brings makes way for it. */
+/* A record that holds less than this save brings makes way for it, if it still does and the save is still wanted. */
 static bool forget_narrow(kvt_unit *unit)
 {
     kvt_engine *engine = unit->engine;
+    if (!kvt_unit_touch_begin(unit))
+        return false;
+    bool gone = true;
     kvt_entry *entry = kvt_index_lock(engine->index, unit->space->slot, &unit->key);
-    if (entry != NULL)
-        return kvt_entry_forget(engine, entry);
-    kvt_index_unlock(engine->index, unit->space->slot, &unit->key);
-    return true;
+    if (entry != NULL && is_narrow(unit, entry))
+        gone = kvt_entry_forget(engine, entry);
+    else
+        kvt_index_unlock(engine->index, unit->space->slot, &unit->key);
+    kvt_unit_touch_end(unit);
+    return gone;
 }
 
 /* Once room was made, the unit looks again. */

@@ -7,6 +7,7 @@
 #include "tests/support.h"
 #include "tests/tier_double.h"
 
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -138,6 +139,55 @@ KVT_TEST(engine_faults, who_waited_for_a_write_looks_again_and_brings_no_second_
         kvt_space_get_info(r.space, &info);
         cr_assert_eq(info.record_count + info.stored_bytes, 0, "round %d", round);
     }
+    stop(&r);
+}
+
+typedef struct verifier {
+    rig *r;
+    kvt_status status;
+    size_t count;
+} verifier;
+
+static void *verify_all(void *arg)
+{
+    verifier *v = arg;
+    kvt_record_info records[8];
+    kvt_status statuses[8];
+    uint64_t cursor = 0;
+    v->status = kvt_verify(v->r->engine, v->r->space, &cursor, records, statuses, 8, &v->count);
+    for (size_t i = 0; i < v->count; i++)
+        v->status = statuses[i] == KVT_OK || statuses[i] == KVT_MISS ? v->status : statuses[i];
+    return NULL;
+}
+
+/* While the first record is read, the others become larger than the walk was told. */
+KVT_TEST(engine_faults, a_record_that_grows_under_a_verify_is_read_where_there_is_room)
+{
+    enum { SMALL = 100, LARGE = 300000, RECORDS = 4 };
+    static uint8_t bytes[LARGE];
+    rig r;
+    pthread_t thread;
+    kvt_double_install();
+    rig_init(&r, true, 4 * MIB);
+    rig_open(&r);
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        kvt_item item = {.key = rig_key(i), .buffer = bytes, .bytes = SMALL};
+        cr_assert_eq(rig_put(&r, &item, 1, KVT_REQUEST_WRITE_THROUGH).status, KVT_OK);
+    }
+    kvt_double_stall(KVT_TIER_READ, true);
+    verifier v = {.r = &r};
+    cr_assert_eq(pthread_create(&thread, NULL, verify_all, &v), 0);
+    wait_held(KVT_TIER_READ, 1);
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        kvt_key key = rig_key(i);
+        cr_assert_eq(kvt_remove(r.space, &key, 1, NULL), KVT_OK);
+        kvt_item item = {.key = key, .buffer = bytes, .bytes = LARGE};
+        cr_assert_eq(rig_put(&r, &item, 1, KVT_REQUEST_WRITE_THROUGH).status, KVT_OK);
+    }
+    kvt_double_stall(KVT_TIER_READ, false);
+    pthread_join(thread, NULL);
+    cr_assert_eq(v.status, KVT_OK, "%s", kvt_status_name(v.status));
+    cr_assert_eq(v.count, RECORDS);
     stop(&r);
 }
 

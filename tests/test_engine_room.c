@@ -75,6 +75,22 @@ KVT_TEST(engine_room, a_full_index_makes_way_for_what_comes)
     rig_destroy(&r);
 }
 
+KVT_TEST(engine_room, without_a_lower_tier_ram_is_as_far_as_a_write_goes)
+{
+    rig r;
+    uint32_t tokens[COUNT];
+    uint8_t blob[100] = {1};
+    rig_init(&r, false, 4 * MIB);
+    r.options.flags |= KVT_OPEN_WRITE_THROUGH;
+    rig_open(&r);
+    rig_prompt(tokens, COUNT, 0, 5);
+    rig_fill(&r, tokens, COUNT);
+    cr_assert_eq(rig_save(&r, tokens, COUNT).status, KVT_OK);
+    kvt_item item = {.key = rig_key(1), .buffer = blob, .bytes = sizeof blob};
+    cr_assert_eq(rig_put(&r, &item, 1, KVT_REQUEST_WRITE_THROUGH).status, KVT_OK);
+    rig_destroy(&r);
+}
+
 KVT_TEST(engine_room, what_a_save_calls_held_is_held)
 {
     rig r;
