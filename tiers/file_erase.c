@@ -2,8 +2,8 @@
  *
  * Records that go for good. A dropped record is forgotten in RAM only; here the footers stop telling of it and its
  * bytes are overwritten, in an order that leaves the record or no record at any crash (docs/format_store.md, section
- * 8). The keeper does it for everything that was dropped so far, whoever asked, so many removals cost one rewrite of a
- * footer and two barriers.
+ * 8). The keeper does it for everything that was dropped when somebody asked, so many removals cost one rewrite of a
+ * footer and two barriers, and nobody waits for what others drop later.
  */
 #include "tiers/file_calls.h"
 
@@ -18,6 +18,7 @@ typedef struct erasure {
     uint32_t numbers[SEGMENTS_AT_ONCE];
     uint32_t entry_counts[SEGMENTS_AT_ONCE]; /* those that may be erased lie before: an open segment grows meanwhile */
     bool sealed[SEGMENTS_AT_ONCE];           /* has a footer on disk */
+    uint64_t due[SEGMENTS_AT_ONCE];          /* taken from the segment while it is worked on */
     uint32_t count;
 } erasure;
 
@@ -56,9 +57,11 @@ static void choose(kvt_file *file, erasure *out) /* locked */
 {
     out->count = 0;
     for (uint32_t i = 0; i < file->segment_count && out->count < SEGMENTS_AT_ONCE; i++) {
-        const kvt_file_segment *segment = &file->segments[i];
-        if (segment->dead_count == 0 || !erasable(segment))
+        kvt_file_segment *segment = &file->segments[i];
+        if (segment->dead_count == 0 || segment->erase_due == 0 || !erasable(segment))
             continue;
+        out->due[out->count] = segment->erase_due;
+        segment->erase_due = 0;
         turn(file, i, KVT_ENTRY_DEAD, KVT_ENTRY_ERASING);
         out->sealed[out->count] = segment->state == KVT_SEGMENT_SEALED;
         out->entry_counts[out->count] = segment->entry_count;
@@ -66,13 +69,28 @@ static void choose(kvt_file *file, erasure *out) /* locked */
     }
 }
 
-static bool anything_left(const kvt_file *file) /* locked */
+/* Locked. What is dead or stale now is what this removal waits for; what others drop later is not. */
+static void mark_due(kvt_file *file, uint64_t ticket)
 {
     for (uint32_t i = 0; i < file->segment_count; i++) {
-        if (file->segments[i].dead_count != 0 || stale(&file->segments[i]))
-            return true;
+        kvt_file_segment *segment = &file->segments[i];
+        if (segment->erase_due == 0 && (segment->dead_count != 0 || stale(segment)))
+            segment->erase_due = ticket;
     }
-    return false;
+}
+
+/* Locked. The first removal that still waits, or UINT64_MAX. Segments may have been emptied by other ways. */
+static uint64_t first_waiting(kvt_file *file)
+{
+    uint64_t first = UINT64_MAX;
+    for (uint32_t i = 0; i < file->segment_count; i++) {
+        kvt_file_segment *segment = &file->segments[i];
+        if (segment->dead_count == 0 && !stale(segment))
+            segment->erase_due = 0;
+        if (segment->erase_due != 0)
+            first = kvt_min_u64(first, segment->erase_due);
+    }
+    return first;
 }
 
 /* ---- footers ---- */
@@ -246,15 +264,17 @@ bool kvt_file_erase_step(kvt_file *file)
         return false;
     kvt_status status = run(file, &work);
     pthread_mutex_lock(&file->lock);
-    for (uint32_t i = 0; i < work.count; i++)
+    for (uint32_t i = 0; i < work.count; i++) {
         turn(file, work.numbers[i], KVT_ENTRY_ERASING, status == KVT_OK ? KVT_ENTRY_ERASED : KVT_ENTRY_DEAD);
-    bool more = status == KVT_OK && anything_left(file);
+        if (status != KVT_OK)
+            file->segments[work.numbers[i]].erase_due = work.due[i];
+    }
+    uint64_t waiting = first_waiting(file);
+    bool more = status == KVT_OK && waiting <= asked;
     file->erase_steps++;
     file->woken |= more && work.count != 0; /* else somebody has to go first: a reader, a write */
-    if (!more) {
-        file->erase_done = asked;
-        file->erase_status = status;
-    }
+    file->erase_done = kvt_max_u64(file->erase_done, more ? waiting - 1 : asked);
+    file->erase_status = status;
     pthread_cond_broadcast(&file->idle);
     pthread_mutex_unlock(&file->lock);
     return more;
@@ -292,6 +312,7 @@ kvt_status kvt_file_erase(kvt_file *file, const kvt_place *places, size_t count)
                         file->path_text);
     }
     uint64_t ticket = ++file->erase_asked;
+    mark_due(file, ticket);
     kvt_file_keeper_wake(file);
     wait_done(file, ticket);
     kvt_status status = file->erase_done >= ticket ? file->erase_status : KVT_BUSY;

@@ -2,8 +2,8 @@
  *
  * The file tier's insides; file_calls.h has the functions. Tests include both to choose the I/O and to step the keeper.
  *
- * One mutex (kvt_file.lock) guards everything below unless a field says otherwise. It is never held across I/O or a
- * call of the host. Slow work (preparing, sealing, evicting, checkpoints) belongs to one thread, the keeper.
+ * One mutex (kvt_file.lock) guards all below unless a field says otherwise. It is never held across I/O or a call of
+ * the host. Slow work (preparing, sealing, evicting, checkpoints) belongs to one thread, the keeper.
  */
 #ifndef KVT_FILE_INT_H
 #define KVT_FILE_INT_H
@@ -12,7 +12,6 @@
 #include "tiers/io.h"
 
 #include <pthread.h>
-
 enum {
     KVT_FILE_GROUPS_MAX = 2,
     KVT_FILE_SLOTS = 256, /* transfers of records under way; further operations wait in line */
@@ -75,6 +74,7 @@ typedef struct kvt_file_segment {
     uint32_t entry_count; /* reservations */
     uint32_t live_count;
     uint32_t dead_count; /* entries in state DEAD */
+    uint64_t erase_due;  /* the first removal that waits for them; 0: none */
     uint32_t first_chunk;
     uint32_t last_chunk;
     uint32_t footer;        /* index of kvt_file.footers while OPEN or SEALING */
