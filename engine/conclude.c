@@ -72,7 +72,7 @@ static kvt_status status_of(const kvt_ticket_state *request, const kvt_completio
     if (request->ending && completion->chunks == request->chunk_count)
         return KVT_OK; /* all was done before the end came */
     if (completion->chunks == request->chunk_count && !all_groups(request, completion))
-        return completion->tokens != 0 ? KVT_PARTIAL : KVT_MISS;
+        return completion->tokens != 0 && completion->groups != 0 ? KVT_PARTIAL : KVT_MISS;
     if (completion->chunks == request->chunk_count)
         return by_prefix(request->verb) && request->verb != KVT_VERB_SAVE &&
                        completion->tokens < request->token_end - request->token_begin
@@ -106,7 +106,7 @@ static void look_again(kvt_engine *engine, kvt_ticket_state *request)
             if (outcome->status != KVT_OK || still_held(engine, request, &views[i]))
                 continue;
             outcome->status = KVT_REJECTED;
-            outcome->cause = kvt_spaces_quota(engine->spaces, request->space->slot) != 0 ? KVT_QUOTA : KVT_NOSPACE;
+            outcome->cause = KVT_NOSPACE;
             outcome->tiers = 0;
         }
         done += count;
@@ -188,6 +188,8 @@ void kvt_request_conclude(kvt_engine *engine, kvt_ticket_state *request)
     out.status = status_of(request, &out);
     if (out.status != KVT_OK)
         find_cause(request, &out);
+    if (out.status == KVT_MISS)
+        out.tokens = out.tokens_host = out.tokens_lower = 0; /* records were there, but of other groups */
     out.elapsed_ns = kvt_now_ns() - request->start_ns;
     return_items(request);
     touch_chain(engine, request);

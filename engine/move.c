@@ -109,14 +109,21 @@ static kvt_status fill_blob(kvt_unit *unit, uint8_t *blob)
     return KVT_OK;
 }
 
-static kvt_status encode_blob(kvt_unit *unit, const uint8_t *raw, uint8_t *to, uint64_t *out_bytes, uint32_t *out_codec)
+/* As the shape of the unit's blob lets a codec do best: the same bytes give the same again. */
+static kvt_status encode_with(const kvt_codec *codec, const kvt_unit *unit, const uint8_t *raw, uint8_t *to,
+                              uint64_t *out_bytes)
 {
-    const kvt_codec *codec = unit->space->codec;
     kvt_codec_group groups[KVT_GROUPS_MAX];
     uint32_t mask = unit->groups != 0 ? unit->groups : UINT32_MAX;
     kvt_codec_hint hint = kvt_space_codec_hint(unit->space, mask, unit->tokens, unit->raw_bytes, groups);
+    return codec->encode(&hint, raw, unit->raw_bytes, to, unit->raw_bytes - 1, out_bytes);
+}
+
+static kvt_status encode_blob(kvt_unit *unit, const uint8_t *raw, uint8_t *to, uint64_t *out_bytes, uint32_t *out_codec)
+{
+    const kvt_codec *codec = unit->space->codec;
     uint64_t begin = kvt_now_ns();
-    kvt_status status = codec->encode(&hint, raw, unit->raw_bytes, to, unit->raw_bytes - 1, out_bytes);
+    kvt_status status = encode_with(codec, unit, raw, to, out_bytes);
     kvt_count(&unit->engine->counters.encode_ns, kvt_now_ns() - begin);
     kvt_count(&unit->engine->counters.encode_bytes, unit->raw_bytes);
     *out_codec = codec->id;
@@ -188,7 +195,7 @@ static bool same_by_hash(kvt_unit *unit, const kvt_record *record, const uint8_t
     if ((record->flags & KVT_RECORD_TOKENS) != 0 || codec == NULL)
         return false;
     if (record->codec != KVT_CODEC_RAW) {
-        if (codec->encode(&unit->space->hint, bytes, unit->raw_bytes, scratch, unit->raw_bytes - 1, &stored) != KVT_OK)
+        if (encode_with(codec, unit, bytes, scratch, &stored) != KVT_OK)
             return false;
         bytes = scratch;
     }
