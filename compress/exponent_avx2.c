@@ -4,8 +4,8 @@
  */
 #include "compress/rans_avx2.h"
 
-KVT_FOLDED void stats_pair_of(kvt_element_kind kind, const uint8_t *data, uint32_t tokens, uint32_t channels,
-                              uint32_t stride, uint8_t *exponent_max, uint32_t *negative)
+KVT_FOLDED void column_stats_pair_of(kvt_element_kind kind, const uint8_t *data, uint32_t tokens, uint32_t channels,
+                                     uint32_t stride, uint8_t *exponent_max, uint32_t *negative)
 {
     enum { BLOCK = 1024, FLUSH = 255 };
     const size_t width = kvt_element_kind_bytes(kind), row_bytes = channels * width;
@@ -230,64 +230,18 @@ KVT_FOLDED void rans_count_pair_of(kvt_element_kind kind, const uint8_t *data, c
     }
 }
 
-static void column_stats_pair(kvt_element_kind kind, const uint8_t *data, uint32_t tokens, uint32_t channels,
-                              uint32_t stride, uint8_t *exponent_max, uint32_t *negative)
-{
-#define CALL(k) stats_pair_of(k, data, tokens, channels, stride, exponent_max, negative)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void xpack_split_pair(kvt_element_kind kind, const uint8_t *data, const kvt_lanes *lanes, uint32_t channel,
-                             uint32_t steps, uint8_t *raw, uint8_t *codes, kvt_escapes *escapes)
-{
-#define CALL(k) xpack_split_pair_of(k, data, lanes, channel, steps, raw, codes, escapes)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void xpack_merge_pair(kvt_element_kind kind, uint8_t *data, const kvt_lanes *lanes, uint32_t channel,
-                             uint32_t steps, const uint8_t *raw, const uint8_t *codes, kvt_escapes *escapes)
-{
-#define CALL(k) xpack_merge_pair_of(k, data, lanes, channel, steps, raw, codes, escapes)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void rans_split_pair(kvt_element_kind kind, const uint8_t *data, const kvt_lanes *lanes, uint32_t channel,
-                            uint32_t steps, const kvt_rans_model *model, uint8_t *raw, uint8_t *index,
-                            kvt_escapes *escapes)
-{
-#define CALL(k) rans_split_pair_of(k, data, lanes, channel, steps, model, raw, index, escapes)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void rans_merge_pair(kvt_element_kind kind, uint8_t *data, const kvt_lanes *lanes, uint32_t channel,
-                            uint32_t steps, const uint8_t *raw, const uint8_t *index, kvt_escapes *escapes)
-{
-#define CALL(k) rans_merge_pair_of(k, data, lanes, channel, steps, raw, index, escapes)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void rans_count_pair(kvt_element_kind kind, const uint8_t *data, const kvt_lanes *lanes, uint32_t tokens,
-                            uint32_t stride, uint8_t *row, uint8_t *counts)
-{
-#define CALL(k) rans_count_pair_of(k, data, lanes, tokens, stride, row, counts)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
+#define KVT_LOOP(name) name##_pair_of
+#include "compress/exponent_table.h"
 
 const kvt_exponent_ops kvt_exponent_avx2 = {.name = "avx2",
-                                            .column_stats = column_stats_pair,
-                                            .xpack_split = xpack_split_pair,
-                                            .xpack_merge = xpack_merge_pair,
-                                            .rans_split = rans_split_pair,
-                                            .rans_merge = rans_merge_pair,
+                                            .column_stats = column_stats,
+                                            .xpack_split = xpack_split,
+                                            .xpack_merge = xpack_merge,
+                                            .rans_split = rans_split,
+                                            .rans_merge = rans_merge,
                                             .rans_encode = rans_encode_pair,
                                             .rans_decode = rans_decode_pair,
-                                            .rans_count = rans_count_pair,
+                                            .rans_count = rans_count,
                                             .rans_weigh = rans_weigh_pair,
                                             .rans_assign = rans_assign_pair,
                                             .rans_sum = rans_sum_plain};

@@ -5,7 +5,7 @@
 #ifndef KVT_EXPONENT_AVX2_H
 #define KVT_EXPONENT_AVX2_H
 
-#include "compress/exponent_table.h"
+#include "compress/rans_body.h"
 
 #include <immintrin.h>
 

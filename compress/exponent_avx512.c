@@ -23,8 +23,8 @@ static inline void append(uint8_t *list, __m512i values, __mmask64 mask)
         _mm512_storeu_si512(list, packed);
 }
 
-KVT_FOLDED void stats_wide_of(kvt_element_kind kind, const uint8_t *data, uint32_t tokens, uint32_t channels,
-                              uint32_t stride, uint8_t *exponent_max, uint32_t *negative)
+KVT_FOLDED void column_stats_wide_of(kvt_element_kind kind, const uint8_t *data, uint32_t tokens, uint32_t channels,
+                                     uint32_t stride, uint8_t *exponent_max, uint32_t *negative)
 {
     enum { BLOCK = 1024, FLUSH = 255, AHEAD = 4096 };
     const size_t width = kvt_element_kind_bytes(kind), row_bytes = channels * width;
@@ -217,64 +217,18 @@ KVT_FOLDED void rans_count_wide_of(kvt_element_kind kind, const uint8_t *data, c
     }
 }
 
-static void column_stats_wide(kvt_element_kind kind, const uint8_t *data, uint32_t tokens, uint32_t channels,
-                              uint32_t stride, uint8_t *exponent_max, uint32_t *negative)
-{
-#define CALL(k) stats_wide_of(k, data, tokens, channels, stride, exponent_max, negative)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void xpack_split_wide(kvt_element_kind kind, const uint8_t *data, const kvt_lanes *lanes, uint32_t channel,
-                             uint32_t steps, uint8_t *raw, uint8_t *codes, kvt_escapes *escapes)
-{
-#define CALL(k) xpack_split_wide_of(k, data, lanes, channel, steps, raw, codes, escapes)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void xpack_merge_wide(kvt_element_kind kind, uint8_t *data, const kvt_lanes *lanes, uint32_t channel,
-                             uint32_t steps, const uint8_t *raw, const uint8_t *codes, kvt_escapes *escapes)
-{
-#define CALL(k) xpack_merge_wide_of(k, data, lanes, channel, steps, raw, codes, escapes)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void rans_split_wide(kvt_element_kind kind, const uint8_t *data, const kvt_lanes *lanes, uint32_t channel,
-                            uint32_t steps, const kvt_rans_model *model, uint8_t *raw, uint8_t *index,
-                            kvt_escapes *escapes)
-{
-#define CALL(k) rans_split_wide_of(k, data, lanes, channel, steps, model, raw, index, escapes)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void rans_merge_wide(kvt_element_kind kind, uint8_t *data, const kvt_lanes *lanes, uint32_t channel,
-                            uint32_t steps, const uint8_t *raw, const uint8_t *index, kvt_escapes *escapes)
-{
-#define CALL(k) rans_merge_wide_of(k, data, lanes, channel, steps, raw, index, escapes)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
-
-static void rans_count_wide(kvt_element_kind kind, const uint8_t *data, const kvt_lanes *lanes, uint32_t tokens,
-                            uint32_t stride, uint8_t *row, uint8_t *counts)
-{
-#define CALL(k) rans_count_wide_of(k, data, lanes, tokens, stride, row, counts)
-    KVT_BY_KIND(kind, CALL)
-#undef CALL
-}
+#define KVT_LOOP(name) name##_wide_of
+#include "compress/exponent_table.h"
 
 const kvt_exponent_ops kvt_exponent_avx512 = {.name = "avx512",
-                                              .column_stats = column_stats_wide,
-                                              .xpack_split = xpack_split_wide,
-                                              .xpack_merge = xpack_merge_wide,
-                                              .rans_split = rans_split_wide,
-                                              .rans_merge = rans_merge_wide,
+                                              .column_stats = column_stats,
+                                              .xpack_split = xpack_split,
+                                              .xpack_merge = xpack_merge,
+                                              .rans_split = rans_split,
+                                              .rans_merge = rans_merge,
                                               .rans_encode = rans_encode_wide,
                                               .rans_decode = rans_decode_wide,
-                                              .rans_count = rans_count_wide,
+                                              .rans_count = rans_count,
                                               .rans_weigh = rans_weigh_wide,
                                               .rans_assign = rans_assign_wide,
                                               .rans_sum = rans_sum_wide};

@@ -2,6 +2,9 @@
  *
  * The exponent codecs without any instruction set in mind: the reference for all others.
  */
+#include "compress/rans_body.h"
+
+#define KVT_LOOP(name) name##_of
 #include "compress/exponent_table.h"
 
 const kvt_exponent_ops kvt_exponent_portable = {.name = "portable",
